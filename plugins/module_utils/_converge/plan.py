@@ -1,0 +1,96 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The difference between what is declared and what is there, as steps that can describe, do and undo themselves."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterator, Optional
+
+from .._errors import VesselError
+
+
+class Cost(enum.IntEnum):
+    """What a change costs the running container. The order is the order of harm."""
+
+    live = 0  # the process does not notice
+    signal = 1  # the process gets a signal
+    restart = 2  # the process is started anew, its writable layer stays
+    recreate = 3  # the writable layer goes too
+
+
+@dataclass
+class Step:
+    """One change. ``before`` and ``after`` are what diff mode shows of ``option``; secrets never stand in them."""
+
+    target: str  # "network shop", "container db"
+    action: str  # "create", "remove", "set memory"
+    do: Callable[[], Any]
+    undo: Optional[Callable[[], Any]] = None
+    cost: Cost = Cost.live
+    option: str = ""
+    before: Any = None
+    after: Any = None
+
+    def describe(self) -> str:
+        return f"{self.target}: {self.action} ({self.cost.name})" if self.option else f"{self.target}: {self.action}"
+
+
+@dataclass
+class Plan:
+    """Steps in the order in which they are done; empty when nothing is to change."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def add(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def extend(self, other: Plan) -> None:
+        self.steps.extend(other.steps)
+
+    def describe(self) -> list[str]:
+        return [step.describe() for step in self.steps]
+
+    def worst(self) -> Cost:
+        return max((step.cost for step in self.steps), default=Cost.live)
+
+    def diff(self) -> dict[str, Any]:
+        """``before`` and ``after`` as Ansible's diff has them: target, then option, then the value."""
+        before: dict[str, Any] = {}
+        after: dict[str, Any] = {}
+        for step in self.steps:
+            name = f"{step.option} ({step.cost.name})" if step.option else step.action
+            before.setdefault(step.target, {})[name] = step.before
+            after.setdefault(step.target, {})[name] = step.after
+        return {"before": before, "after": after}
+
+    def apply(self) -> None:
+        """Do every step; when one fails, undo those before it, last first. What undoing failed at travels along."""
+        done: list[Step] = []
+        try:
+            for step in self.steps:
+                done.append(step)
+                step.do()
+        except BaseException as error:
+            self._undo(done, error)
+            raise
+
+    @staticmethod
+    def _undo(done: list[Step], cause: BaseException) -> None:
+        # The failed step undoes itself too: it may have been half done.
+        for step in reversed(done):
+            if step.undo is None:
+                continue
+            try:
+                step.undo()
+            except Exception as error:
+                if isinstance(cause, VesselError):
+                    cause.undo_errors.append(error)

@@ -1,0 +1,117 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong, drawn as a tree.
+
+    VesselError                 one sentence, lower case, no full stop; a hint may follow
+    +-- OptionError             an option of a task: its path, the value, what would be right
+    +-- SpecError               a field of a bundle's config.json, by its path
+    +-- KernelError             a system call: operation, object, errno
+    +-- StartError              a container's child failed: step, object, errno
+    +-- NotFoundError           no such container, image, network, volume
+    +-- InUseError              it can't go, because others use it
+    +-- StateError              the life cycle does not allow the verb now
+    +-- StoreError              what lies in the store is damaged or hostile
+    +-- MonitorError            the supervisor can't be reached or answered with an error
+    +-- WaitError               a time limit passed while waiting
+    +-- DependencyError         a program or library that the target lacks
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+
+class VesselError(Exception):
+    """Base of all; ``str()`` is the sentence for the user, with the hint in parentheses."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        # What failed while undoing travels with the error that made the undoing necessary.
+        self.undo_errors: list[BaseException] = []
+
+    def __str__(self) -> str:
+        text = f"{self.message} ({self.hint})" if self.hint else self.message
+        if self.undo_errors:
+            text += "; while undoing: " + "; ".join(str(error) for error in self.undo_errors)
+        return text
+
+
+class OptionError(VesselError):
+    """An option has a value that can't be: ``memory: "-1" is not a size; use bytes or a number with b, k, m, g or t``."""
+
+    def __init__(self, option: str, value: object, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"{option}: {value!r} {problem}", hint=hint)
+        self.option = option
+        self.value = value
+
+
+class SpecError(VesselError):
+    """A field of config.json is wrong, or asks for what this runtime does not have."""
+
+    def __init__(self, field: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"config.json: {field}: {problem}", hint=hint)
+        self.field = field
+
+
+class KernelError(VesselError):
+    """The kernel refused: ``mount proc on /proc: Operation not permitted (EPERM)``."""
+
+    def __init__(self, operation: str, obj: object = "", errno: int = 0, *, hint: str = "") -> None:
+        name = _errno.errorcode.get(errno, str(errno))
+        where = f"{operation} {obj}" if obj != "" else operation
+        super().__init__(f"{where}: {os.strerror(errno)} [{name}]", hint=hint)
+        self.operation = operation
+        self.obj = str(obj)
+        self.errno = errno
+
+
+class StartError(VesselError):
+    """A container's child could not get as far as its command; ``errno`` is 0 where no system call failed."""
+
+    def __init__(self, message: str, *, step: str = "", errno: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.errno = errno
+
+
+class NotFoundError(VesselError):
+    """There is no such object."""
+
+    def __init__(self, kind: str, name: str, *, hint: str = "") -> None:
+        super().__init__(f"no such {kind}: {name}", hint=hint)
+        self.kind = kind
+        self.name = name
+
+
+class InUseError(VesselError):
+    """It is used, so it can't be removed or changed."""
+
+    def __init__(self, kind: str, name: str, users: list[str], *, hint: str = "") -> None:
+        super().__init__(f"{kind} {name} is in use by {', '.join(sorted(users))}", hint=hint)
+        self.kind = kind
+        self.name = name
+        self.users = users
+
+
+class StateError(VesselError):
+    """The verb is not legal in the container's present state."""
+
+
+class StoreError(VesselError):
+    """The store, or an archive on its way into it, is not as it must be."""
+
+
+class MonitorError(VesselError):
+    """The supervisor did not do as asked."""
+
+
+class WaitError(VesselError):
+    """What was waited for did not happen in time."""
+
+
+class DependencyError(VesselError):
+    """The target lacks a program or a library."""

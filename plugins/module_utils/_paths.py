@@ -1,0 +1,106 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where everything of ours is on a host, and what it is called.
+
+One root moves all of it. A root other than the default also gets a tag, which goes into every name that is global
+to the kernel (cgroup, netns, link, nftables table), so that an installation can run beside another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Mapping, Optional
+
+ROOT_ENV = "VESSEL_ROOT"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """``state`` survives a reboot, ``run`` does not; ``tag`` is empty for the default installation."""
+
+    state: str = "/var/lib/vessel"
+    run: str = "/run/vessel"
+    libexec: str = "/usr/local/libexec/vessel"
+    bin: str = "/usr/local/bin"
+    tag: str = ""
+
+    @classmethod
+    def at(cls, root: Optional[str] = None, environ: Mapping[str, str] = os.environ) -> Paths:
+        """The installation at ``root``, else at $VESSEL_ROOT, else the default one."""
+        root = root or environ.get(ROOT_ENV) or ""
+        if not root or root == "/":
+            return cls()
+        root = os.path.realpath(root)
+        tag = hashlib.sha256(root.encode()).hexdigest()[:6]
+        return cls(f"{root}/lib", f"{root}/run", f"{root}/libexec", f"{root}/bin", tag)
+
+    @property
+    def root(self) -> str:
+        """What ``at`` takes to come back here; empty for the default."""
+        return os.path.dirname(self.state) if self.tag else ""
+
+    @property
+    def prefix(self) -> str:
+        """What every name of ours that is global to the kernel starts with."""
+        return f"vessel-{self.tag}" if self.tag else "vessel"
+
+    # the store
+    def resource(self, kind: str, name: str) -> str:
+        """Directory of a declared resource: ``kind`` is images, volumes, networks, containers or stacks."""
+        return f"{self.state}/{kind}/{name}"
+
+    @property
+    def images(self) -> str:
+        return f"{self.state}/images"
+
+    @property
+    def layers(self) -> str:
+        return f"{self.state}/layers"
+
+    # what is running
+    @property
+    def runtime(self) -> str:
+        """``--root`` of the OCI runtime for our own containers."""
+        return f"{self.run}/runtime"
+
+    def bundle(self, name: str) -> str:
+        """The container's bundle: config.json, monitor.json, rootfs, hosts, resolv.conf, hostname, status.json."""
+        return f"{self.run}/bundles/{name}"
+
+    def status(self, name: str) -> str:
+        """What the supervisor last wrote of the container."""
+        return f"{self.bundle(name)}/status.json"
+
+    @property
+    def monitor_socket(self) -> str:
+        return f"{self.run}/monitor.sock"
+
+    def lock(self, kind: str, name: str) -> str:
+        return f"{self.run}/locks/{kind}-{name}"
+
+    def log(self, name: str) -> str:
+        """The container's log file (log driver ``file``); it is read after the container ended, also after a reboot."""
+        return f"{self.resource('containers', name)}/log"
+
+    # names global to the kernel
+    def netns(self, name: str) -> str:
+        return f"/run/netns/{self.prefix}-{name}"
+
+    def cgroup(self, name: str) -> str:
+        """Path below each hierarchy, as ``linux.cgroupsPath`` has it."""
+        return f"/{self.prefix}/{name}"
+
+    @property
+    def nft_table(self) -> str:
+        return self.prefix
+
+    def link(self, kind: str, name: str) -> str:
+        """A link's name within the kernel's 15 bytes: readable where it fits, else ending in a hash. ``kind`` is 2 letters."""
+        full = f"vsl{self.tag}{kind}-{name}"
+        if len(full) <= 15 and not self.tag:
+            return full
+        digest = hashlib.sha256(f"{self.tag}/{kind}/{name}".encode()).hexdigest()
+        return f"vsl{kind}{digest[:10]}"
