@@ -3,18 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What can go wrong, drawn as a tree.
 
-    VesselError                 one sentence, lower case, no full stop; a hint may follow
-    +-- OptionError             an option of a task: its path, the value, what would be right
-    +-- SpecError               a field of a bundle's config.json, by its path
-    +-- KernelError             a system call: operation, object, errno
-    +-- StartError              a container's child failed: step, object, errno
-    +-- NotFoundError           no such container, image, network, volume
-    +-- InUseError              it can't go, because others use it
-    +-- StateError              the life cycle does not allow the verb now
-    +-- StoreError              what lies in the store is damaged or hostile
-    +-- MonitorError            the supervisor can't be reached or answered with an error
-    +-- WaitError               a time limit passed while waiting
-    +-- DependencyError         a program or library that the target lacks
+VesselError                 one sentence, lower case, no full stop; a hint may follow
++-- OptionError             an option of a task: its path, the value, what would be right
++-- SpecError               a field of a bundle's config.json, by its path
++-- KernelError             a system call: operation, object, errno
++-- StartError              a container's child failed: step, object, errno
++-- NotFoundError           no such container, image, network, volume
++-- InUseError              it can't go, because others use it
++-- StateError              the life cycle does not allow the verb now
++-- StoreError              what lies in the store is damaged or hostile
++-- MonitorError            the supervisor can't be reached or answered with an error
++-- WaitError               a time limit passed while waiting
++-- DependencyError         a program or library that the target lacks
 """
 
 from __future__ import annotations
