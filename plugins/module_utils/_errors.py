@@ -41,7 +41,7 @@ class VesselError(Exception):
 
 
 class OptionError(VesselError):
-    """An option has a value that can't be: ``memory: "-1" is not a size; use bytes or a number with b, k, m, g or t``."""
+    """An option has a value that can't be: the option's path, the value, what would be right."""
 
     def __init__(self, option: str, value: object, problem: str, *, hint: str = "") -> None:
         super().__init__(f"{option}: {value!r} {problem}", hint=hint)

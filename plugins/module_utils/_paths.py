@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping, Optional
+from typing import Optional
 
 ROOT_ENV = "VESSEL_ROOT"
 
@@ -98,7 +99,7 @@ class Paths:
         return self.prefix
 
     def link(self, kind: str, name: str) -> str:
-        """A link's name within the kernel's 15 bytes: readable where it fits, else ending in a hash. ``kind`` is 2 letters."""
+        """A link's name within the kernel's 15 bytes, readable where it fits, else a hash; ``kind`` is two letters."""
         full = f"vsl{self.tag}{kind}-{name}"
         if len(full) <= 15 and not self.tag:
             return full

@@ -9,8 +9,10 @@ the path, the value and what would be right.
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from .._errors import OptionError
 
@@ -124,7 +126,7 @@ def number(minimum: float = 0.0, maximum: float | None = None) -> Parser:
             result = float(value)
         except (TypeError, ValueError):
             raise OptionError(option, value, "is not a number") from None
-        if result != result or result < minimum or (maximum is not None and result > maximum):
+        if math.isnan(result) or result < minimum or (maximum is not None and result > maximum):
             raise OptionError(option, value, f"is out of range; use {_bounds(minimum, maximum)}")
         return result
 
@@ -132,7 +134,7 @@ def number(minimum: float = 0.0, maximum: float | None = None) -> Parser:
 
 
 def size(minimum: int = 0, *, also: Sequence[int] = ()) -> Parser:
-    """A parser of bytes: a number, or one with b, k, m, g, t or p (powers of 1024). "64m" and 67108864 are one value."""
+    """A parser of bytes: a number, or one with b, k, m, g, t or p (powers of 1024); "64m" and 67108864 are one."""
 
     def parse(value: Any, option: str) -> int:
         remedy = f"use bytes, or a number with b, k, m, g or t{_or(also)}"
@@ -243,7 +245,7 @@ def parse_signal(value: Any, option: str) -> int:
 
 
 def parse_command(value: Any, option: str) -> list[str]:
-    """A command as a list, or as one string split as the shell splits words. An empty one is refused later, by the image."""
+    """A command as a list, or as one string split as the shell splits words."""
     if isinstance(value, (list, tuple)):
         return [parse_str(word, f"{option}[{index}]") for index, word in enumerate(value)]
     import shlex

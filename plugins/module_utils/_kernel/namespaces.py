@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from typing import Iterator
+from collections.abc import Iterator
 
 from .libc import encode, libc, oserror, syscall
 
