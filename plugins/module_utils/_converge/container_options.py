@@ -1,0 +1,495 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of a container, one record each, and the parsers that only containers need."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from .._errors import OptionError
+from .._network import model
+from .options import Compare, Option, flag, group, parse_options
+from .parse import (
+    Parser,
+    choice,
+    integer,
+    listing,
+    mapping,
+    number,
+    parse_command,
+    parse_duration,
+    parse_mode,
+    parse_name,
+    parse_path,
+    parse_signal,
+    parse_size,
+    parse_str,
+    parse_word,
+    size,
+)
+from .plan import Cost
+
+STATES = ("present", "started", "healthy", "stopped", "absent")
+CPU_PERIOD = 100_000  # microseconds; the kernel's own default (sched-bwc.rst)
+
+
+def container_or(*words: str) -> Parser:
+    """A parser of one of the words or ``container:NAME``."""
+
+    def parse(value: Any, option: str) -> str:
+        text = parse_word(value, option)
+        kind, colon, name = text.partition(":")
+        if colon and kind == "container":
+            parse_name(name, option)
+        elif text not in words:
+            raise OptionError(option, text, f"is not one of {', '.join(words)} or container:NAME")
+        return text
+
+    return parse
+
+
+def parse_image(value: Any, option: str) -> str:
+    from .._image.reference import parse as parse_reference
+
+    return str(parse_reference(parse_word(value, option), option))
+
+
+def parse_capability(value: Any, option: str) -> str:
+    from .._kernel.caps import NUMBERS
+
+    text = parse_word(value, option).upper()
+    name = text if text == "ALL" or text.startswith("CAP_") else f"CAP_{text}"
+    if name != "ALL" and name not in NUMBERS:
+        raise OptionError(option, value, "is not a capability; capabilities(7) lists them, for example NET_ADMIN")
+    return name
+
+
+def parse_cpuset(value: Any, option: str) -> str:
+    """A list of numbers as in cpuset(7), "0-2,5"; the canonical form joins neighbours."""
+    if isinstance(value, bool):
+        raise OptionError(option, value, "is a boolean, not a list such as '0-2,4'")
+    text = str(value).strip()
+    if text == "":
+        return ""
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        raise OptionError(option, value, "is not a list of numbers such as '0-2,4'")
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        low, high = int(first), int(last or first)
+        if high < low or high >= 8192:
+            raise OptionError(option, value, f"has the range {part}, which is not one")
+        numbers.update(range(low, high + 1))
+    return format_cpuset(numbers)
+
+
+def format_cpuset(numbers: set[int]) -> str:
+    """Numbers as the kernel prints them: neighbours as a range."""
+    parts: list[str] = []
+    ordered = sorted(numbers)
+    while ordered:
+        first = last = ordered.pop(0)
+        while ordered and ordered[0] == last + 1:
+            last = ordered.pop(0)
+        parts.append(str(first) if first == last else f"{first}-{last}")
+    return ",".join(parts)
+
+
+def parse_ulimit(value: Any, option: str) -> str:
+    """``nofile:1024`` or ``nofile:1024:2048`` (soft, hard), -1 or unlimited; canonical is name:soft:hard."""
+    import resource
+
+    text = parse_word(value, option).replace("=", ":").lower()
+    name, _, limits = text.partition(":")
+    parts = limits.split(":") if limits else []
+    if not hasattr(resource, f"RLIMIT_{name.upper()}"):
+        raise OptionError(option, value, f"names no limit of getrlimit(2): {name}", hint="for example nofile:1024:2048")
+    values = [_ulimit_value(part) for part in parts]
+    if len(values) not in (1, 2) or None in values:
+        raise OptionError(option, value, "is not name:soft or name:soft:hard", hint="for example nofile:1024:2048")
+    soft, hard = values[0], values[-1]
+    if _beyond(soft, hard):
+        raise OptionError(option, value, "has a soft limit above the hard one")
+    return f"{name}:{soft}:{hard}"
+
+
+def _ulimit_value(text: str) -> int | None:
+    if text in ("-1", "unlimited"):
+        return -1
+    return int(text) if text.isdigit() else None
+
+
+def _beyond(soft: int | None, hard: int | None) -> bool:
+    return hard != -1 and hard is not None and soft is not None and (soft == -1 or soft > hard)
+
+
+def parse_ulimits(value: Any, option: str) -> list[str]:
+    limits: list[str] = listing(parse_ulimit, ordered=False)(value, option)
+    names = [limit.split(":")[0] for limit in limits]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(option, value, f"names {name} twice")
+    return limits
+
+
+def parse_volume(value: Any, option: str) -> str:
+    """``SOURCE:TARGET[:MODE]``; SOURCE is a volume's name or an absolute path. Canonical is source:target:mode,…"""
+    text = parse_word(value, option)
+    parts = text.split(":")
+    if len(parts) not in (2, 3):
+        raise OptionError(
+            option, text, "is not SOURCE:TARGET or SOURCE:TARGET:MODE", hint="for example data:/var/lib/data:ro"
+        )
+    source = parse_path(parts[0], option) if parts[0].startswith("/") else parse_name(parts[0], option)
+    target = parse_path(parts[1], option)
+    if target == "/":
+        raise OptionError(option, text, "mounts over the root; the image is there")
+    words = [word for word in (parts[2] if len(parts) == 3 else "rw").split(",") if word]
+    known = {"ro", "rw", "noexec", "nosuid", "nodev", "rprivate", "private", "rslave", "slave", "rshared", "shared"}
+    for word in words:
+        if word not in known:
+            raise OptionError(option, text, f"has the mode {word}; use {', '.join(sorted(known))}")
+    access = "ro" if "ro" in words else "rw"
+    return ":".join((source, target, ",".join([access, *sorted(set(words) - {"ro", "rw"})])))
+
+
+def volume_parts(volume: str) -> tuple[str, str, list[str]]:
+    """(source, target, mode words) of a canonical volume."""
+    source, target, mode = volume.split(":")
+    return source, target, mode.split(",")
+
+
+def parse_volumes(value: Any, option: str) -> list[str]:
+    volumes = listing(parse_volume)(value, option)
+    targets = [volume_parts(volume)[1] for volume in volumes]
+    for index, target in enumerate(targets):
+        if target in targets[:index]:
+            raise OptionError(f"{option}[{index}]", value[index], f"mounts on {target}, as another one does")
+    return sorted(volumes, key=lambda volume: volume_parts(volume)[1])
+
+
+def parse_tmpfs(value: Any, option: str) -> str:
+    """``PATH[:OPTIONS]`` with the options of tmpfs(5)."""
+    path, _, options = parse_word(value, option).partition(":")
+    words = sorted(word for word in options.split(",") if word)
+    for word in words:
+        key, _, text = word.partition("=")
+        if key == "size":
+            parse_size(text, f"{option} size")
+        elif key not in (
+            "mode",
+            "uid",
+            "gid",
+            "nr_inodes",
+            "ro",
+            "rw",
+            "noexec",
+            "exec",
+            "nosuid",
+            "suid",
+            "nodev",
+            "dev",
+        ):
+            raise OptionError(option, value, f"has the option {word}; use size, mode, uid, gid, nr_inodes, ro, noexec")
+    return ":".join([parse_path(path, option), *([",".join(words)] if words else [])])
+
+
+def parse_device(value: Any, option: str) -> str:
+    """``/dev/HOST[:/dev/INSIDE[:rwm]]``."""
+    parts = parse_word(value, option).split(":")
+    if len(parts) > 3:
+        raise OptionError(option, value, "is not PATH[:PATH[:rwm]]")
+    host = parse_path(parts[0], option)
+    inside = parse_path(parts[1], option) if len(parts) > 1 else host
+    access = parts[2] if len(parts) == 3 else "rwm"
+    if not access or set(access) - set("rwm"):
+        raise OptionError(option, value, f"has the access {access}; use letters of rwm")
+    return f"{host}:{inside}:{''.join(letter for letter in 'rwm' if letter in access)}"
+
+
+def parse_address(value: Any, option: str) -> str:
+    text = parse_word(value, option)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise OptionError(option, text, "is not an IP address") from None
+
+
+def parse_hosts(value: Any, option: str) -> dict[str, str]:
+    """A mapping name: address, or a list of ``name:address``."""
+    if isinstance(value, list):
+        pairs = [parse_word(item, f"{option}[{index}]").partition(":") for index, item in enumerate(value)]
+        value = {name: address for name, _, address in pairs}
+    return {
+        parse_host(name, option): parse_address(address, f"{option}.{name}") for name, address in _items(value, option)
+    }
+
+
+def _items(value: Any, option: str) -> list[tuple[Any, Any]]:
+    if not isinstance(value, dict):
+        raise OptionError(option, value, "is not a mapping; write name: value")
+    return sorted(value.items(), key=str)
+
+
+def parse_host(value: Any, option: str) -> str:
+    """A host name (RFC 1123): labels of letters, digits and hyphens, 63 bytes each, 253 in all."""
+    text = parse_word(value, option)
+    label = r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?"
+    if len(text) > 253 or not re.fullmatch(rf"{label}(\.{label})*", text):
+        raise OptionError(option, text, "is not a host name; use letters, digits, - and dots")
+    return text
+
+
+def parse_hostname(value: Any, option: str) -> str:
+    text = parse_host(value, option)
+    # __NEW_UTS_LEN, uname(2)
+    if len(text) > 64:
+        raise OptionError(option, text, "is too long; the kernel keeps 64 bytes")
+    return text
+
+
+def parse_env(value: Any, option: str) -> dict[str, str]:
+    """A mapping name: value; numbers and booleans must be quoted, so that what runs sees what was written."""
+    result = {}
+    for key, text in _items(value, option):
+        name = parse_word(key, option)
+        if "=" in name:
+            raise OptionError(option, name, "holds =; it parts a name from its value")
+        where = f"{option}.{name}"
+        if isinstance(text, float):
+            raise OptionError(where, text, "is a number that YAML may have rounded", hint="put the value in quotes")
+        result[name] = "" if text is None else parse_str(text, where)
+    return result
+
+
+def parse_sysctl_key(value: Any, option: str) -> str:
+    name = parse_word(value, option).replace("/", ".")
+    allowed = name.startswith(("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm")) and ".." not in name
+    if not allowed:
+        raise OptionError(
+            option, name, "belongs to the host; a container has net.*, fs.mqueue.*, kernel.msg*, sem and shm*"
+        )
+    return name
+
+
+def parse_ports(value: Any, option: str) -> list[str]:
+    """Published ports in docker's forms; canonical as HOST_IP:HOST_PORT:PORT/PROTOCOL, ranges taken apart."""
+    items = value if isinstance(value, list) else [value]
+    ports = []
+    for index, item in enumerate(items):
+        where = f"{option}[{index}]"
+        if isinstance(item, (int, float)):
+            raise OptionError(
+                where, item, "is a number, and YAML reads 22:22 as 1342", hint="put ports in quotes, as in '8080:80'"
+            )
+        ports += model.parse_port(parse_word(item, where), where)
+    texts = [str(port) for port in ports]
+    for text in texts:
+        if texts.count(text) > 1:
+            raise OptionError(option, text, "stands in the list twice")
+    return sorted(texts)
+
+
+def parse_user(value: Any, option: str) -> str:
+    """``USER[:GROUP]``, each a name or a number."""
+    text = parse_word(value, option)
+    if not re.fullmatch(r"[^\s:]+(:[^\s:]+)?", text):
+        raise OptionError(option, text, "is not USER or USER:GROUP")
+    for part in text.split(":"):
+        if part.isdigit() and int(part) >= 2**32 - 1:
+            raise OptionError(option, text, "is no user id; ids end at 4294967294")
+    return text
+
+
+def parse_test(value: Any, option: str) -> list[str]:
+    """A health check: a string for the shell, a list CMD, CMD-SHELL or NONE as compose has it, or a bare command."""
+    if isinstance(value, (list, tuple)):
+        words = [parse_str(word, f"{option}[{index}]") for index, word in enumerate(value)]
+        if words and words[0] in ("CMD", "CMD-SHELL", "NONE"):
+            if words[0] != "NONE" and len(words) < 2:
+                raise OptionError(option, value, "names no command")
+            return words
+        if not words:
+            raise OptionError(option, value, "names no command")
+        return ["CMD", *words]
+    text = parse_word(value, option)
+    return ["NONE"] if text == "NONE" else ["CMD-SHELL", text]
+
+
+def parse_mac(value: Any, option: str) -> str:
+    text = parse_word(value, option).lower().replace("-", ":")
+    if not re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", text):
+        raise OptionError(option, value, "is not a MAC address such as 02:42:0a:00:00:02", hint="put it in quotes")
+    if int(text[:2], 16) & 1:
+        raise OptionError(option, value, "is a multicast address; make the first byte even")
+    return text
+
+
+def parse_ipv(version: int) -> Parser:
+    def parse(value: Any, option: str) -> str:
+        text = parse_address(value, option)
+        if ipaddress.ip_address(text).version != version:
+            raise OptionError(option, text, f"is not an IPv{version} address")
+        return text
+
+    return parse
+
+
+HEALTHCHECK = (
+    Option("test", parse_test, "raw", required=True),
+    Option("interval", parse_duration, "str"),
+    Option("timeout", parse_duration, "str"),
+    Option("retries", integer(1), "int"),
+    Option("start_period", parse_duration, "str"),
+    Option("start_interval", parse_duration, "str"),
+)
+HEALTHCHECK_DEFAULTS = {"interval": 30.0, "timeout": 30.0, "retries": 3, "start_period": 0.0, "start_interval": 5.0}
+
+
+def parse_healthcheck(value: Any, option: str) -> dict[str, Any] | None:
+    """All keys filled in; None when the test is NONE."""
+    check = group(*HEALTHCHECK)(value, option)
+    for key in ("interval", "timeout", "start_interval"):
+        if key in check and check[key] < 0.001:
+            raise OptionError(f"{option}.{key}", value[key], "is too short; use 1ms or more")
+    return {} if check["test"] == ["NONE"] else {**HEALTHCHECK_DEFAULTS, **check}
+
+
+NETWORK = (
+    Option("name", parse_name, required=True),
+    Option("ipv4_address", parse_ipv(4)),
+    Option("ipv6_address", parse_ipv(6)),
+    Option("aliases", listing(parse_host, unique=True, ordered=False), "list", elements="str"),
+    Option("mac_address", parse_mac),
+)
+
+
+def parse_networks(value: Any, option: str) -> list[dict[str, Any]]:
+    networks: list[dict[str, Any]] = listing(group(*NETWORK))(value, option)
+    names = [network["name"] for network in networks]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise OptionError(f"{option}[{index}].name", name, "stands in the list twice")
+    return [{**network, "aliases": network.get("aliases", [])} for network in networks]
+
+
+SECRET = (
+    Option("name", parse_name, required=True),
+    Option("content", parse_str, required=True, secret=True),
+    Option("uid", integer(0, 2**32 - 2), "int"),
+    Option("gid", integer(0, 2**32 - 2), "int"),
+    Option("mode", parse_mode),
+)
+
+
+def parse_secrets(value: Any, option: str) -> list[dict[str, Any]]:
+    """Each with owner and mode filled in; the content is replaced by its digest before anything is stored."""
+    secrets: list[dict[str, Any]] = listing(group(*SECRET))(value, option)
+    names = [secret["name"] for secret in secrets]
+    if len(set(names)) != len(names):
+        raise OptionError(option, names, "names a secret twice")
+    filled = [{"uid": 0, "gid": 0, "mode": 0o400, **secret} for secret in secrets]
+    return sorted(filled, key=lambda secret: str(secret["name"]))
+
+
+def parse_log_options(value: Any, option: str) -> dict[str, Any]:
+    known = (
+        Option("max_size", size(4096), aliases=("max-size",)),
+        Option("max_file", integer(1, 100), aliases=("max-file",)),
+    )
+    return parse_options(known, dict(_items(value, option)), option)
+
+
+live, signalled, restart, recreate = Cost.live, Cost.signal, Cost.restart, Cost.recreate
+_list, _set = Compare.strict, Compare.set
+
+OPTIONS: tuple[Option, ...] = (
+    Option("image", parse_image, cost=recreate),
+    Option("command", parse_command, "raw", cost=restart),
+    Option("entrypoint", parse_command, "list", elements="str", cost=restart),
+    Option("env", parse_env, "dict", default={}, cost=restart),
+    Option("user", parse_user, cost=restart),
+    Option("groups", listing(parse_word, ordered=False), "list", elements="str", default=[], cost=restart),
+    Option("working_dir", parse_path, "path", cost=restart),
+    Option("hostname", parse_hostname, cost=live),
+    Option("domainname", parse_hostname, cost=live),
+    Option("labels", mapping(parse_str), "dict", default={}, cost=live),
+    Option("networks", parse_networks, "list", elements="dict", options=NETWORK, default=None, cost=live),
+    Option("network_mode", container_or("host", "none"), cost=restart),
+    Option("published_ports", parse_ports, "list", elements="str", default=[], cost=live),
+    Option("dns_servers", listing(parse_address), "list", elements="str", default=[], cost=live),
+    Option("dns_search_domains", listing(parse_host), "list", elements="str", default=[], cost=live),
+    Option("dns_opts", listing(parse_word), "list", elements="str", default=[], cost=live),
+    Option("etc_hosts", parse_hosts, "dict", default={}, cost=live),
+    Option("volumes", parse_volumes, "list", elements="str", default=[], cost=live),
+    Option("tmpfs", listing(parse_tmpfs, ordered=False), "list", elements="str", default=[], cost=restart),
+    Option("shm_size", size(4096), default=64 << 20, cost=live),
+    flag("read_only", cost=restart),
+    Option("memory", size(also=(-1,)), default=0, cost=live),
+    Option("memory_reservation", size(), default=0, cost=live),
+    Option("memory_swap", size(also=(-1,)), default=0, cost=live),
+    Option("cpus", number(), "float", default=0.0, cost=live),
+    Option("cpu_shares", integer(2, 262144, also=(0,)), "int", default=0, cost=live),
+    Option("cpuset_cpus", parse_cpuset, default="", cost=live),
+    Option("cpuset_mems", parse_cpuset, default="", cost=live),
+    Option("pids_limit", integer(1, also=(-1, 0)), "int", default=0, cost=live),
+    Option("blkio_weight", integer(10, 1000, also=(0,)), "int", default=0, cost=live),
+    Option("oom_score_adj", integer(-1000, 1000), "int", default=0, cost=live),
+    Option("ulimits", parse_ulimits, "list", elements="str", default=[], cost=live),
+    Option("sysctls", mapping(parse_str, parse_sysctl_key), "dict", default={}, cost=live),
+    Option("devices", listing(parse_device, ordered=False), "list", elements="str", default=[], cost=restart),
+    Option("capabilities", listing(parse_capability, ordered=False), "list", elements="str", default=[], cost=restart),
+    Option("cap_drop", listing(parse_capability, ordered=False), "list", elements="str", default=[], cost=restart),
+    flag("privileged", cost=restart),
+    Option("pid_mode", container_or("host", "private"), default="private", cost=restart),
+    Option("ipc_mode", container_or("host", "private", "shareable"), default="private", cost=restart),
+    Option("uts", choice("host", "private"), choices=("host", "private"), default="private", cost=restart),
+    Option("cgroupns_mode", choice("host", "private"), choices=("host", "private"), default="private", cost=restart),
+    Option(
+        "restart_policy",
+        choice("no", "on-failure", "always", "unless-stopped"),
+        choices=("no", "on-failure", "always", "unless-stopped"),
+        default="no",
+        cost=live,
+    ),
+    Option("restart_retries", integer(0), "int", default=0, cost=live),
+    Option("healthcheck", parse_healthcheck, "dict", options=HEALTHCHECK, default=None, cost=live),
+    Option("stop_signal", parse_signal, default=None, cost=live),
+    Option("stop_timeout", parse_duration, "str", default=10.0, cost=live),
+    flag("init", cost=restart),
+    Option("secrets", parse_secrets, "list", elements="dict", options=SECRET, default=[], cost=live),
+    Option(
+        "log_driver",
+        choice("file", "journald", "none"),
+        choices=("file", "journald", "none"),
+        default="file",
+        cost=restart,
+    ),
+    Option("log_options", parse_log_options, "dict", default={}, cost=live),
+)
+BY_NAME = {option.name: option for option in OPTIONS}
+
+# What a task says of the container that is no part of what the container is.
+DIRECTIVES: tuple[Option, ...] = (
+    Option("name", parse_name, required=True),
+    Option("state", choice(*STATES), choices=STATES, default="started", shown_default="started"),
+    Option("paused", BY_NAME["read_only"].parse, "bool"),
+    Option("restart", BY_NAME["read_only"].parse, "bool", default=False, shown_default=False),
+    Option("recreate", BY_NAME["read_only"].parse, "bool", default=False, shown_default=False),
+    Option(
+        "max_disruption",
+        choice(*(cost.name for cost in Cost)),
+        choices=tuple(cost.name for cost in Cost),
+        default="recreate",
+        shown_default="recreate",
+    ),
+    Option("healthy_wait_timeout", parse_duration, default=300.0),
+)
+
+
+def defaults() -> dict[str, Any]:
+    """A whole declaration with nothing declared."""
+    return {option.name: option.default for option in OPTIONS}
