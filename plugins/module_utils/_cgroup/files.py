@@ -1,0 +1,87 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading and writing the files of a cgroup; an error names the file and the value."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Optional
+
+from .._errors import KernelError
+
+UNLIMITED = -1
+_HINTS = {
+    errno.EBUSY: "it is below what is used now, or the group has processes that forbid it",
+    errno.EACCES: "the value is not in the parent's",
+    errno.ERANGE: "the value is out of the kernel's range",
+}
+
+
+def write(path: str, value: object) -> None:
+    """Write one value; cgroupfs takes it or refuses it whole."""
+    data = str(value).encode()
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0, "")
+        raise KernelError(f"write {value} to", path, error.errno or 0, hint=hint) from None
+
+
+def read(path: str) -> str:
+    """The file's text without the last newline."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read().decode().rstrip("\n")
+    except OSError as error:
+        raise KernelError("read", path, error.errno or 0) from None
+
+
+def read_optional(path: str) -> Optional[str]:
+    """The same; None where the kernel does not have the file."""
+    try:
+        return read(path)
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV):
+            return None
+        raise
+
+
+def read_number(path: str, *, unlimited_from: int = 1 << 62) -> Optional[int]:
+    """A number; \"max\" and what the kernel prints for no limit are UNLIMITED."""
+    text = read_optional(path)
+    if text is None:
+        return None
+    if text == "max":
+        return UNLIMITED
+    number = int(text)
+    return UNLIMITED if number >= unlimited_from else number
+
+
+def keyed(text: Optional[str]) -> dict[str, int]:
+    """Lines of \"key number\"."""
+    pairs = [line.split() for line in (text or "").splitlines()]
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].lstrip("-").isdigit()}
+
+
+def mkdirs(path: str) -> list[str]:
+    """Make the directory and its parents; those that were made, outermost first."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    made = []
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, 0o755)
+            made.append(directory)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise KernelError("mkdir", directory, error.errno or 0) from None
+    return made

@@ -1,0 +1,26 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pids controller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..files import read_number, write
+
+
+def apply(directory: str, resources: dict[str, Any]) -> None:
+    limit = (resources.get("pids") or {}).get("limit")
+    if limit is not None:
+        write(f"{directory}/pids.max", limit if limit > 0 else "max")
+
+
+def read(directory: str) -> dict[str, Any]:
+    limit = read_number(f"{directory}/pids.max")
+    return {} if limit is None else {"pids": {"limit": limit}}
+
+
+def stats(directory: str) -> dict[str, int]:
+    current = read_number(f"{directory}/pids.current")
+    return {} if current is None else {"pids_current": current}
