@@ -1,0 +1,139 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The declared spec of each resource as a JSON file, and a lock a resource.
+
+A file is the old one or the new one, whenever we are killed. A lock goes with its process, and its file with the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, Optional
+
+from .._errors import StoreError
+from .._paths import Paths
+
+_FILE = "spec.json"
+
+
+def spec_path(paths: Paths, kind: str, name: str) -> str:
+    return f"{paths.resource(kind, name)}/{_FILE}"
+
+
+def read_spec(paths: Paths, kind: str, name: str) -> Optional[dict[str, Any]]:
+    """What was declared last; None when there is no such resource."""
+    path = spec_path(paths, kind, name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            spec = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise StoreError(f"read {path}: damaged: {error}", hint="remove the file and run the task again") from None
+    if not isinstance(spec, dict):
+        raise StoreError(f"read {path}: damaged: not a mapping", hint="remove the file and run the task again")
+    return spec
+
+
+def write_spec(paths: Paths, kind: str, name: str, spec: dict[str, Any]) -> None:
+    directory = paths.resource(kind, name)
+    make_directory(paths, directory)
+    write_atomic(f"{directory}/{_FILE}", json.dumps(spec, indent=1, sort_keys=True).encode())
+
+
+def remove_spec(paths: Paths, kind: str, name: str) -> None:
+    """The resource is declared no longer; its directory goes too when nothing else is in it."""
+    directory = paths.resource(kind, name)
+    try:
+        os.unlink(f"{directory}/{_FILE}")
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    _sweep(directory)
+    with contextlib.suppress(OSError):  # others keep their data there, or it is gone already
+        os.rmdir(directory)
+    with contextlib.suppress(FileNotFoundError):
+        sync_directory(os.path.dirname(directory))
+
+
+def names(paths: Paths, kind: str) -> list[str]:
+    """The declared resources of a kind, sorted."""
+    base = f"{paths.state}/{kind}"
+    try:
+        entries = os.listdir(base)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in entries if os.path.exists(f"{base}/{name}/{_FILE}"))
+
+
+def make_directory(paths: Paths, directory: str) -> None:
+    """A directory of the store with its parents.
+
+    Only root may pass the top: a container's root can leave set-uid files in its own layer.
+    """
+    if not os.path.isdir(directory):
+        os.makedirs(paths.state, 0o700, exist_ok=True)
+        os.makedirs(directory, 0o755, exist_ok=True)
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
+    """The file's new content, on the disk before its name points to it."""
+    temporary = f"{path}.{os.getpid()}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    """A rename is on the disk when its directory is (fsync(2))."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sweep(directory: str) -> None:
+    """Temporary files of processes that were killed."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(directory):
+            if name.startswith(f"{_FILE}.") and name.endswith(".new"):
+                os.unlink(f"{directory}/{name}")
+
+
+@contextlib.contextmanager
+def lock(paths: Paths, kind: str, name: str) -> Iterator[None]:
+    """The resource is ours alone for a while; waits for another process that has it."""
+    path = paths.lock(kind, name.replace("/", "%"))
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    fd = _locked(path)
+    try:
+        yield
+    finally:
+        # Unlinked while it is still held: who waits for it sees that its file is gone, and takes a new one.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.close(fd)
+
+
+def _locked(path: str) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        os.close(fd)
