@@ -71,17 +71,16 @@ def keyed(text: Optional[str]) -> dict[str, int]:
 
 def mkdirs(path: str) -> list[str]:
     """Make the directory and its parents; those that were made, outermost first."""
-    missing = []
+    made: list[str] = []
     while not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    made = []
-    for directory in reversed(missing):
+        missing = path
+        while not os.path.isdir(os.path.dirname(missing)):
+            missing = os.path.dirname(missing)
         try:
-            os.mkdir(directory, 0o755)
-            made.append(directory)
-        except FileExistsError:
-            pass
+            os.mkdir(missing, 0o755)
+            made.append(missing)
+        except (FileExistsError, FileNotFoundError):
+            pass  # another made it, or removed an empty parent meanwhile: look again
         except OSError as error:
-            raise KernelError("mkdir", directory, error.errno or 0) from None
+            raise KernelError("mkdir", missing, error.errno or 0) from None
     return made

@@ -57,6 +57,10 @@ class Manager:
         """A directory descriptor for CLONE_INTO_CGROUP; None where a process must be added by hand."""
         return None
 
+    def unified(self) -> bool:
+        """Is this a unified hierarchy?"""
+        return False
+
     def main(self) -> str:
         """The directory whose cgroup.procs tells who is in."""
         return self.directories()[0]
@@ -98,6 +102,7 @@ class Manager:
             try:
                 for directory in self.directories():
                     _rmdir_tree(directory)
+                    _rmdir_empty(os.path.dirname(directory), directory[: -len(self.path)])
                 return
             except KernelError as error:
                 if error.errno != errno.EBUSY or time.monotonic() > deadline:
@@ -119,6 +124,16 @@ def _rmdir_tree(directory: str) -> None:
         for child in children:
             _rmdir(f"{parent}/{child}")
     _rmdir(directory)
+
+
+def _rmdir_empty(directory: str, top: str) -> None:
+    """Remove parents that hold nothing any more: create() makes them again."""
+    while len(directory) > len(top):
+        try:
+            os.rmdir(directory)
+        except OSError:
+            return
+        directory = os.path.dirname(directory)
 
 
 def _rmdir(directory: str) -> None:

@@ -74,6 +74,9 @@ class ManagerV2(Manager):
     def frozen(self) -> bool:
         return freezer.frozen(self._directory)
 
+    def unified(self) -> bool:
+        return True
+
     def clone_fd(self) -> Optional[int]:
         return os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 

@@ -1,0 +1,181 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a prepared child to the user's process: what create and exec share. Runs in the child; imports nothing there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+from typing import Any, Optional
+
+from .._errors import StartError
+from .._kernel import caps, process, seccomp
+
+_HINTS = {
+    errno.ENOENT: "the command, its interpreter or its loader is not in the image",
+    errno.EACCES: "the file is not executable for this user, or lies on a mount with noexec",
+    errno.ENOEXEC: "the file is no program of this architecture, or a script without #!",
+}
+
+
+class Plan:
+    """Everything that the child needs at the end, worked out by the parent: after clone there is no time to fail."""
+
+    def __init__(self, spec: dict[str, Any], program: Optional[bytes], flags: int = 0) -> None:
+        self.args: list[str] = spec["args"]
+        self.env = environment(spec.get("env") or [])
+        self.cwd: str = spec["cwd"]
+        user = spec.get("user") or {}
+        self.uid, self.gid = int(user.get("uid") or 0), int(user.get("gid") or 0)
+        self.groups = [int(gid) for gid in user.get("additionalGids") or []]
+        self.umask = user.get("umask")
+        sets = spec.get("capabilities")
+        self.caps = None if sets is None else {name: list(sets.get(name) or []) for name in _SETS}
+        self.last_cap = caps.last_cap()
+        self.no_new_privs = bool(spec.get("noNewPrivileges"))
+        self.rlimits = [_rlimit(limit) for limit in spec.get("rlimits") or []]
+        self.oom_score_adj = spec.get("oomScoreAdj")
+        self.seccomp, self.seccomp_flags = program, flags
+
+
+_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+
+
+def environment(entries: list[str]) -> dict[str, str]:
+    return {entry.partition("=")[0]: entry.partition("=")[2] for entry in entries}
+
+
+def _rlimit(limit: dict[str, Any]) -> tuple[str, int, int, int]:
+    """config.json's numbers are unsigned; Python's infinity is -1."""
+    values = [-1 if int(limit[key]) >= 2**63 - 1 else int(limit[key]) for key in ("soft", "hard")]
+    return limit["type"], int(getattr(resource, limit["type"])), values[0], values[1]
+
+
+def compile_seccomp(config: dict[str, Any]) -> tuple[Optional[bytes], int]:
+    """(program, flags) of linux.seccomp; (None, 0) when there is none."""
+    profile = (config.get("linux") or {}).get("seccomp")
+    if not profile:
+        return None, 0
+    flags = sum(seccomp.FLAGS.get(name, 0) for name in profile.get("flags") or [])
+    return seccomp.compile(profile), flags
+
+
+def set_limits(plan: Plan) -> None:
+    for name, number, soft, hard in plan.rlimits:
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (ValueError, PermissionError):
+            hint = "raising a hard limit needs CAP_SYS_RESOURCE, which this host does not give"
+            raise StartError(
+                f"{name} {soft}:{hard} is above the limit of this host", errno=errno.EPERM, hint=hint
+            ) from None
+
+
+def set_oom_score(plan: Plan) -> None:
+    if plan.oom_score_adj is None:
+        return
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(plan.oom_score_adj))
+    except PermissionError:
+        hint = "lowering it needs CAP_SYS_RESOURCE, which this host does not give"
+        raise StartError(f"oom_score_adj {plan.oom_score_adj} is refused", errno=errno.EACCES, hint=hint) from None
+
+
+def find(plan: Plan) -> str:
+    """The file that args[0] names, looked up in the container's PATH as execvp(3) does."""
+    name = plan.args[0]
+    if "/" in name:
+        _require_executable(name)
+        return name
+    denied = False
+    for directory in (plan.env.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").split(
+        ":"
+    ):
+        path = f"{directory or '.'}/{name}"
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(mode) and mode & 0o111:
+            return path
+        denied = True
+    code = errno.EACCES if denied else errno.ENOENT
+    problem = "is not executable" if denied else "not found in $PATH"
+    raise StartError(f"exec {name}: executable file {problem} [{errno.errorcode[code]}]", errno=code, hint=_HINTS[code])
+
+
+def _require_executable(path: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        code = error.errno or errno.ENOENT
+        text = f"exec {path}: {os.strerror(code)} [{errno.errorcode[code]}]"
+        raise StartError(text, errno=code, hint=_HINTS.get(code, "")) from None
+    if not stat.S_ISREG(mode) or not mode & 0o111:
+        text = f"exec {path}: {os.strerror(errno.EACCES)} [EACCES]"
+        raise StartError(text, errno=errno.EACCES, hint=_HINTS[errno.EACCES])
+
+
+def make_cwd(plan: Plan) -> None:
+    """Docker's habit: a working directory that the image does not have is made, for root."""
+    try:
+        os.makedirs(plan.cwd, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, OSError) as error:
+        code = error.errno or errno.ENOTDIR
+        raise StartError(f"cwd {plan.cwd}: {os.strerror(code)} [{errno.errorcode[code]}]", errno=code) from None
+
+
+def become(plan: Plan) -> None:
+    """The user, then the capabilities, then the filter: each step takes away what the one before needed."""
+    if plan.umask is not None:
+        os.umask(int(plan.umask))
+    if plan.seccomp is not None and not plan.no_new_privs:
+        # Without no_new_privs the filter needs CAP_SYS_ADMIN, which is about to go.
+        seccomp.install(plan.seccomp, plan.seccomp_flags)
+    if plan.caps is not None:
+        caps.drop_bounding(plan.caps["bounding"], plan.last_cap)
+        caps.keep_caps(True)
+    process.setgroups(plan.groups)
+    os.setgid(plan.gid)
+    os.setuid(plan.uid)
+    if plan.caps is not None:
+        # An ambient capability must be inheritable too (capabilities(7)).
+        caps.apply(
+            effective=plan.caps["effective"],
+            permitted=plan.caps["permitted"],
+            inheritable=plan.caps["inheritable"],
+            ambient=plan.caps["ambient"],
+            last=plan.last_cap,
+        )
+        caps.keep_caps(False)
+    change_directory(plan)
+    if plan.no_new_privs:
+        process.set_no_new_privs()
+        if plan.seccomp is not None:
+            seccomp.install(plan.seccomp, plan.seccomp_flags)
+
+
+def change_directory(plan: Plan) -> None:
+    """As the user, so that a directory that is not the user's is refused."""
+    try:
+        os.chdir(plan.cwd)
+    except OSError as error:
+        code = error.errno or errno.ENOTDIR
+        raise StartError(f"cwd {plan.cwd}: {os.strerror(code)} [{errno.errorcode[code]}]", errno=code) from None
+    # A descriptor leaked into the child could make the directory one of the host's, outside the root.
+    if not os.getcwd().startswith("/"):
+        raise StartError(f"cwd {plan.cwd}: it is outside of the container's root", errno=errno.ENOENT)
+
+
+def execute(plan: Plan, path: str) -> None:
+    """Does not return. A script without #! is not given to a shell: that is what the kernel's answer is for."""
+    try:
+        os.execve(path, plan.args, plan.env)
+    except OSError as error:
+        code = error.errno or errno.ENOENT
+        text = f"exec {path}: {os.strerror(code)} [{errno.errorcode[code]}]"
+        raise StartError(text, errno=code, hint=_HINTS.get(code, "")) from None

@@ -1,0 +1,223 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is it legal? Small checks in order, before the first side effect; what is not there yet is refused by its name."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable
+
+from .._errors import SpecError
+from .._kernel.caps import NUMBERS
+from .._kernel.namespaces import FLAGS
+
+Config = dict[str, Any]
+CAP_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+# Sysctls that belong to a namespace, by the namespace (namespaces(7)).
+SYSCTLS = {
+    "ipc": ("fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"),
+    "network": ("net.",),
+    "uts": ("kernel.hostname", "kernel.domainname"),
+}
+
+
+def check(config: Any) -> None:
+    """Raise SpecError for the first thing that is wrong."""
+    if not isinstance(config, dict):
+        raise SpecError("file", "is not an object")
+    for one in _CHECKS:
+        one(config)
+
+
+def check_process(process: Any, field: str = "process") -> None:
+    """The checks that an exec's process needs too."""
+    if not isinstance(process, dict):
+        raise SpecError(field, "is missing")
+    _process_args(process, field)
+    _process_cwd(process, field)
+    _process_caps(process, field)
+    _process_rlimits(process, field)
+    _process_labels(process, field)
+
+
+def _object(config: Config, *path: str) -> Config:
+    value: Any = config
+    for name in path:
+        value = value.get(name) or {}
+        if not isinstance(value, dict):
+            raise SpecError(".".join(path), "is not an object")
+    return dict(value)
+
+
+def _version(config: Config) -> None:
+    version = str(config.get("ociVersion", ""))
+    if not version.startswith("1."):
+        raise SpecError("ociVersion", f"{version!r} is not a version 1 of the runtime-spec")
+
+
+def _platform(config: Config) -> None:
+    for name in ("windows", "solaris", "vm", "zos", "freebsd"):
+        if config.get(name):
+            raise SpecError(name, "is not for Linux containers")
+
+
+def _root(config: Config) -> None:
+    if not _object(config, "root").get("path"):
+        raise SpecError("root.path", "is missing")
+
+
+def _process(config: Config) -> None:
+    check_process(config.get("process"))
+
+
+def _process_args(process: Config, field: str) -> None:
+    args = process.get("args")
+    if not isinstance(args, list) or not args or not all(isinstance(arg, str) for arg in args):
+        raise SpecError(f"{field}.args", "is missing or not a list of strings")
+    for item in [*args, *(process.get("env") or [])]:
+        if "\0" in item:
+            raise SpecError(f"{field}.args", "holds a NUL byte")
+
+
+def _process_cwd(process: Config, field: str) -> None:
+    if not str(process.get("cwd", "")).startswith("/"):
+        raise SpecError(f"{field}.cwd", f"{process.get('cwd')!r} is not an absolute path")
+
+
+def _process_caps(process: Config, field: str) -> None:
+    for name, caps in _object(process, "capabilities").items():
+        if name not in CAP_SETS:
+            raise SpecError(f"{field}.capabilities.{name}", "is not a set of capabilities(7)")
+        for cap in caps or []:
+            if cap not in NUMBERS:
+                raise SpecError(f"{field}.capabilities.{name}", f"{cap!r} is not a capability")
+
+
+def _process_rlimits(process: Config, field: str) -> None:
+    import resource
+
+    seen = set()
+    for limit in process.get("rlimits") or []:
+        kind = limit.get("type")
+        if not hasattr(resource, str(kind)):
+            raise SpecError(f"{field}.rlimits", f"{kind!r} is not a limit of getrlimit(2)")
+        if kind in seen:
+            raise SpecError(f"{field}.rlimits", f"{kind} stands there twice")
+        seen.add(kind)
+        if int(limit.get("soft", 0)) > int(limit.get("hard", 0)):
+            raise SpecError(f"{field}.rlimits", f"{kind} has a soft limit above the hard one")
+
+
+def _process_labels(process: Config, field: str) -> None:
+    if process.get("apparmorProfile") and not os.path.isdir("/sys/kernel/security/apparmor"):
+        raise SpecError(f"{field}.apparmorProfile", "AppArmor is not enabled on this host")
+    if process.get("selinuxLabel") and not os.path.isdir("/sys/fs/selinux/booleans"):
+        raise SpecError(f"{field}.selinuxLabel", "SELinux is not enabled on this host")
+    for name in ("scheduler", "ioPriority", "execCPUAffinity"):
+        if process.get(name):
+            raise SpecError(f"{field}.{name}", "is not supported yet")
+
+
+def _namespaces(config: Config) -> None:
+    seen = set()
+    for entry in _object(config, "linux").get("namespaces") or []:
+        kind = entry.get("type")
+        if kind not in FLAGS:
+            raise SpecError("linux.namespaces", f"{kind!r} is not one of {', '.join(FLAGS)}")
+        if kind in seen:
+            raise SpecError("linux.namespaces", f"{kind} stands there twice")
+        seen.add(kind)
+        path = entry.get("path")
+        if path and not os.path.isabs(path):
+            raise SpecError("linux.namespaces", f"{path!r} of {kind} is not an absolute path")
+        if path and not os.path.exists(path):
+            raise SpecError("linux.namespaces", f"{path} of {kind} does not exist")
+    if "mount" not in seen:
+        raise SpecError("linux.namespaces", "mount is missing; the root file system is made in one")
+
+
+def _kinds(config: Config) -> set[str]:
+    return {entry["type"] for entry in _object(config, "linux").get("namespaces") or []}
+
+
+def _users(config: Config) -> None:
+    linux = _object(config, "linux")
+    mapped = linux.get("uidMappings") or linux.get("gidMappings")
+    if mapped and "user" not in _kinds(config):
+        raise SpecError("linux.uidMappings", "are given without a user namespace")
+    joined = any(entry["type"] == "user" and entry.get("path") for entry in linux.get("namespaces") or [])
+    if "user" in _kinds(config) and not joined and not (linux.get("uidMappings") and linux.get("gidMappings")):
+        raise SpecError("linux.uidMappings", "and gidMappings are missing for the new user namespace")
+
+
+def _hostname(config: Config) -> None:
+    for name in ("hostname", "domainname"):
+        if config.get(name) and "uts" not in _kinds(config):
+            raise SpecError(name, "needs a uts namespace of its own")
+
+
+def _sysctls(config: Config) -> None:
+    kinds = _kinds(config)
+    for name in _object(config, "linux", "sysctl"):
+        dotted = name.replace("/", ".")
+        owner = next((kind for kind, starts in SYSCTLS.items() if dotted.startswith(starts)), None)
+        if owner is None or ".." in dotted:
+            raise SpecError("linux.sysctl", f"{name} belongs to no namespace; it would change the host")
+        if owner not in kinds:
+            raise SpecError("linux.sysctl", f"{name} needs a {owner} namespace of its own")
+
+
+def _mounts(config: Config) -> None:
+    for index, entry in enumerate(config.get("mounts") or []):
+        field = f"mounts[{index}]"
+        destination = entry.get("destination", "")
+        if not destination.startswith("/"):
+            raise SpecError(f"{field}.destination", f"{destination!r} is not an absolute path")
+        if destination == "/" and index:
+            raise SpecError(f"{field}.destination", "only the first mount can be the root")
+        if entry.get("uidMappings") or entry.get("gidMappings"):
+            raise SpecError(f"{field}.uidMappings", "idmapped mounts are not supported yet")
+
+
+def _devices(config: Config) -> None:
+    for index, entry in enumerate(_object(config, "linux").get("devices") or []):
+        if entry.get("type") not in ("c", "u", "b", "p"):
+            raise SpecError(f"linux.devices[{index}].type", f"{entry.get('type')!r} is not one of c, u, b, p")
+        if not str(entry.get("path", "")).startswith("/"):
+            raise SpecError(f"linux.devices[{index}].path", f"{entry.get('path')!r} is not an absolute path")
+
+
+def _cgroups(config: Config) -> None:
+    path = _object(config, "linux").get("cgroupsPath") or ""
+    if ".." in path.split("/"):
+        raise SpecError("linux.cgroupsPath", f"{path!r} holds ..")
+    if path.count(":") == 2:
+        raise SpecError("linux.cgroupsPath", f"{path!r} is systemd's form; use a path")
+
+
+def _unsupported(config: Config) -> None:
+    linux = _object(config, "linux")
+    for name in ("intelRdt", "mountLabel", "personality", "memoryPolicy", "netDevices"):
+        if linux.get(name):
+            raise SpecError(f"linux.{name}", "is not supported yet")
+    if _object(linux, "seccomp").get("listenerPath"):
+        raise SpecError("linux.seccomp.listenerPath", "is not supported yet")
+    if _object(linux, "resources").get("rdma"):
+        raise SpecError("linux.resources.rdma", "is not supported yet")
+
+
+_CHECKS: tuple[Callable[[Config], None], ...] = (
+    _version,
+    _platform,
+    _root,
+    _process,
+    _namespaces,
+    _users,
+    _hostname,
+    _sysctls,
+    _mounts,
+    _devices,
+    _cgroups,
+    _unsupported,
+)
