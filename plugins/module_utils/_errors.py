@@ -47,6 +47,7 @@ class OptionError(VesselError):
         super().__init__(f"{option}: {value!r} {problem}", hint=hint)
         self.option = option
         self.value = value
+        self.problem = problem
 
 
 class SpecError(VesselError):

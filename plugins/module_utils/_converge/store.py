@@ -118,7 +118,6 @@ def _sweep(directory: str) -> None:
 def lock(paths: Paths, kind: str, name: str) -> Iterator[None]:
     """The resource is ours alone for a while; waits for another process that has it."""
     path = paths.lock(kind, name.replace("/", "%"))
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
     fd = _locked(path)
     try:
         yield
@@ -127,11 +126,18 @@ def lock(paths: Paths, kind: str, name: str) -> Iterator[None]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.close(fd)
+        with contextlib.suppress(OSError):  # a task that failed leaves no directory either
+            os.rmdir(os.path.dirname(path))
+            os.rmdir(paths.run)
 
 
 def _locked(path: str) -> int:
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            continue  # another one left, and took the empty directory along
         fcntl.flock(fd, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(fd), os.stat(path)):

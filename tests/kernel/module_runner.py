@@ -1,0 +1,62 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A module run as a task runs it, without a playbook: in a process of its own, options in, the result's JSON out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+COLLECTIONS = Path(__file__).parents[2] / "collection"
+_PROGRAM = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from importlib import import_module
+from ansible.module_utils.testing import patch_module_args
+main = import_module("ansible_collections.vessel.host.plugins.modules." + sys.argv[2]).main
+with patch_module_args(json.load(sys.stdin)):
+    main()
+"""
+
+
+def run_module(
+    name: str,
+    args: dict[str, Any],
+    check: bool = False,
+    diff: bool = True,
+    environ: dict[str, str] | None = None,
+    timeout: float = 300.0,
+) -> dict[str, Any]:
+    """The module's result; one that failed has ``failed`` in it. What is no result is an AssertionError."""
+    given = {**args, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_module_name": f"vessel.host.{name}"}
+    process = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(COLLECTIONS), name],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(environ or {})},
+        check=False,
+    )
+    lines = process.stdout.strip().splitlines()
+    assert lines, f"{name} gave no result (exit code {process.returncode}): {process.stderr}"
+    result = json.loads(lines[-1])
+    result.pop("invocation", None)
+    assert process.returncode == (1 if result.get("failed") else 0), process.stderr
+    assert process.stderr == ""
+    return dict(result)
+
+
+def quartet(name: str, args: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
+    """Check, apply, apply, check; what must be changed, changed, not, not."""
+    results = [run_module(name, args, check=check, **options) for check in (True, False, False, True)]
+    for result in results:
+        assert not result.get("failed"), result.get("msg")
+    assert [result["changed"] for result in results] == [True, True, False, False], results
+    assert results[0].get("actions") == results[1].get("actions")
+    return results
