@@ -29,6 +29,7 @@ def run_module(
     args: dict[str, Any],
     check: bool = False,
     diff: bool = True,
+    *,
     environ: dict[str, str] | None = None,
     timeout: float = 300.0,
 ) -> dict[str, Any]:
