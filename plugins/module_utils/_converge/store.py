@@ -41,9 +41,15 @@ def read_spec(paths: Paths, kind: str, name: str) -> Optional[dict[str, Any]]:
 
 
 def write_spec(paths: Paths, kind: str, name: str, spec: dict[str, Any]) -> None:
-    directory = paths.resource(kind, name)
-    make_directory(paths, directory)
-    write_atomic(f"{directory}/{_FILE}", json.dumps(spec, indent=1, sort_keys=True).encode())
+    directory, data = paths.resource(kind, name), json.dumps(spec, indent=1, sort_keys=True).encode()
+    for last in (False, True):
+        make_directory(paths, directory)
+        try:
+            return write_atomic(f"{directory}/{_FILE}", data)
+        except FileNotFoundError:
+            # Another task removed the last resource, and the empty directories with it.
+            if last:
+                raise
 
 
 def remove_spec(paths: Paths, kind: str, name: str) -> None:
@@ -54,10 +60,12 @@ def remove_spec(paths: Paths, kind: str, name: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     _sweep(directory)
+    with contextlib.suppress(FileNotFoundError):
+        sync_directory(directory)
     with contextlib.suppress(OSError):  # others keep their data there, or it is gone already
         os.rmdir(directory)
-    with contextlib.suppress(FileNotFoundError):
-        sync_directory(os.path.dirname(directory))
+        os.rmdir(os.path.dirname(directory))
+        os.rmdir(paths.state)
 
 
 def names(paths: Paths, kind: str) -> list[str]:

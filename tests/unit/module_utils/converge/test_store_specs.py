@@ -44,7 +44,7 @@ def test_removing_is_idempotent_and_leaves_no_empty_directory(paths):
     store.write_spec(paths, "volumes", "data", {})
     store.remove_spec(paths, "volumes", "data")
     store.remove_spec(paths, "volumes", "data")
-    assert not os.path.exists(paths.resource("volumes", "data"))
+    assert not os.path.exists(paths.state)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1'])

@@ -1,0 +1,157 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The installation's nftables table, rendered from all that is declared and read back from the kernel.
+
+The kernel prints rules in words of its own, so two digests are kept of the last write: of what we asked for, and of
+what the kernel then showed. The first says that the declaration changed, the second that somebody else was there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Optional
+
+from .._network import nftables
+from .._network.bridge import Difference
+from .._network.model import Endpoint, Network, Port
+from .._network.nftables import Target
+from .._paths import Paths
+from . import store
+from .network_options import to_model
+from .plan import Plan, Step
+
+
+def networks(paths: Paths) -> dict[str, Network]:
+    """Every declared network."""
+    found = {}
+    for name in store.names(paths, "networks"):
+        spec = store.read_spec(paths, "networks", name)
+        if spec is not None:
+            found[name] = to_model(paths, name, spec)
+    return found
+
+
+def endpoint_files(paths: Paths) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(container, what the container's converger wrote of its attachments)."""
+    directory = f"{paths.run}/endpoints"
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return
+    for name in names:
+        if not name.endswith(".json"):
+            continue
+        try:
+            with open(f"{directory}/{name}", encoding="utf-8") as file:
+                yield name[: -len(".json")], json.load(file)
+        except (FileNotFoundError, ValueError):
+            continue  # it went while we read, or it is to be written anew
+
+
+def endpoints(paths: Paths, network: str = "") -> list[Endpoint]:
+    """All attachments, or those to one network."""
+    found = [
+        Endpoint(**{**body, "aliases": tuple(body.get("aliases", ()))})
+        for _, entry in endpoint_files(paths)
+        for body in entry.get("endpoints", [])
+    ]
+    return [endpoint for endpoint in found if network in ("", endpoint.network)]
+
+
+def targets(paths: Paths) -> list[Target]:
+    """Where each published port of a running container leads."""
+    found = []
+    for _, entry in endpoint_files(paths):
+        if not entry.get("running"):
+            continue
+        ports = [Port(**body) for body in entry.get("ports", [])]
+        addresses = _addresses(entry.get("endpoints", []))
+        found += [Target(port, address) for port in ports if port.host_port for address in addresses]
+    return found
+
+
+def _addresses(bodies: Iterable[dict[str, Any]]) -> list[str]:
+    """The first address of each family: the first network is the one that has the default route."""
+    found = []
+    for key in ("ipv4", "ipv6"):
+        values = [body[key].partition("/")[0] for body in bodies if body.get(key)]
+        found += values[:1]
+    return found
+
+
+def render(paths: Paths, known: Optional[dict[str, Network]] = None) -> list[dict[str, Any]]:
+    """The commands for the whole installation; empty when it declares nothing that needs a rule."""
+    declared = [network for _, network in sorted((networks(paths) if known is None else known).items())]
+    wanted = targets(paths)
+    return nftables.render(paths.nft_table, declared, wanted) if declared or wanted else []
+
+
+def differences(paths: Paths) -> list[Difference]:
+    """What of the table is not as declared."""
+    return _compare(render(paths), nftables.read(paths.nft_table), _last(paths))
+
+
+def _compare(wanted: list[Any], present: list[Any], last: dict[str, Any]) -> list[Difference]:
+    if not wanted or not present:
+        words = ("present", "absent") if present else ("absent", "present")
+        return [Difference("table", *words)] if wanted or present else []
+    if last.get("asked") != nftables.digest(wanted):
+        return [Difference("rules", "of an older declaration", "as declared")]
+    if last.get("shown") != nftables.digest(present):
+        return [Difference("rules", "changed by hand", "as declared")]
+    return []
+
+
+def sync(paths: Paths) -> bool:
+    """Make the table as declared, in one transaction; True when something was to do."""
+    with store.lock(paths, "firewall", "table"):
+        if not differences(paths):
+            return False
+        wanted = render(paths)
+        if not wanted:
+            nftables.delete(paths.nft_table)
+            _forget(paths)
+            return True
+        nftables.apply(wanted)
+        shown = nftables.digest(nftables.read(paths.nft_table))
+        body = {"asked": nftables.digest(wanted), "shown": shown}
+        os.makedirs(paths.run, 0o700, exist_ok=True)
+        store.write_atomic(_file(paths), json.dumps(body).encode())
+        return True
+
+
+def plan(paths: Paths, *, planned: Optional[dict[str, Network]] = None, changed: bool = False) -> Plan:
+    """One step when the table is not as declared, or will not be once the steps before it are done.
+
+    ``planned`` are the networks as they will be then; ``changed`` says that ports or attachments will be others.
+    """
+    present, last = nftables.read(paths.nft_table), _last(paths)
+    drift = _compare(render(paths), present, last)
+    if not (drift or changed or (planned is not None and _compare(render(paths, planned), present, last))):
+        return Plan()
+    before, after = ({item.what: getattr(item, side) for item in drift} or None for side in ("before", "after"))
+    action = "mend" if drift else "update"
+    return Plan([Step(f"firewall {paths.nft_table}", action, lambda: sync(paths), before=before, after=after)])
+
+
+def _file(paths: Paths) -> str:
+    return f"{paths.run}/firewall.json"
+
+
+def _last(paths: Paths) -> dict[str, Any]:
+    try:
+        with open(_file(paths), encoding="utf-8") as file:
+            body = json.load(file)
+            return body if isinstance(body, dict) else {}
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _forget(paths: Paths) -> None:
+    try:
+        os.unlink(_file(paths))
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,222 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Networks: what is declared against what the kernel has; a change keeps the containers on it running.
+
+A declared network is in the kernel always, whether a container is on it or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+from .._errors import InUseError, NotFoundError
+from .._network import bridge, ipam
+from .._network.model import Endpoint, Network
+from .._network.observe import Snapshot
+from .._network.rtnl import Rtnl
+from .._paths import Paths
+from . import firewall, store, users
+from .network_options import OPTIONS, complete, to_model
+from .plan import Plan, Step
+
+KIND = "networks"
+# What an attached container has of its network: it must follow when one of these changes.
+_FOLLOWED = ("subnet", "gateway", "ip_range", "subnet6", "gateway6", "internal", "mtu")
+# Which options the kernel's values come from.
+_SHOWN = {
+    "mtu": {"mtu"},
+    "addresses": {"subnet", "gateway", "subnet6", "gateway6"},
+    "sysctl": {"internal", "ipv6"},
+}
+
+
+def snapshot() -> Snapshot:
+    """The host's links, addresses and routes, for as many plans as are made of it."""
+    with Rtnl() as rtnl:
+        return Snapshot.take(rtnl)
+
+
+def plan(
+    paths: Paths,
+    desired: dict[str, Any],
+    *,
+    whole: bool = False,
+    seen: Optional[Snapshot] = None,
+    others: Optional[dict[str, Network]] = None,
+) -> Plan:
+    """What makes the network as desired; ``firewall.plan`` comes after it, once for all networks.
+
+    ``others`` are the networks that are declared already; the one that is planned is put among them, so that the next
+    one's subnet avoids it.
+    """
+    name = desired["name"]
+    seen = seen or snapshot()
+    others = firewall.networks(paths) if others is None else others
+    stored = store.read_spec(paths, KIND, name)
+    if desired.get("state") == "absent":
+        others.pop(name, None)
+        return _absence(paths, name, stored, seen, force=bool(desired.get("force")))
+    rest = [network for other, network in others.items() if other != name]
+    routes = _routes(paths, name, seen)
+    taken = [*routes, *(network.subnet for network in rest)]
+    spec = complete(desired, stored, name=name, tag=paths.tag, taken=taken, whole=whole)
+    _check_overlaps(spec, stored or {}, rest, routes)
+    others[name] = to_model(paths, name, spec)
+    return _creation(paths, name, spec, seen) if stored is None else _change(paths, name, stored, spec, seen)
+
+
+def _routes(paths: Paths, name: str, seen: Snapshot) -> list[str]:
+    """Networks that the host is on itself. What lies behind a gateway may be shadowed by a closer one."""
+    own = seen.links.get(paths.link("br", name))
+    return [
+        route.destination
+        for route in seen.routes
+        if not route.gateway and "/" in route.destination and (own is None or route.index != own.index)
+    ]
+
+
+def _check_overlaps(spec: dict[str, Any], stored: dict[str, Any], rest: list[Network], routes: list[str]) -> None:
+    for option in ("subnet", "subnet6"):
+        if spec[option] and spec[option] != stored.get(option):
+            ipam.check_overlap(option, spec[option], rest, routes)
+
+
+def _creation(paths: Paths, name: str, spec: dict[str, Any], seen: Snapshot) -> Plan:
+    network = to_model(paths, name, spec)
+
+    def do() -> None:
+        # Stored first: whatever a kill leaves in the kernel has a name in the store by then.
+        store.write_spec(paths, KIND, name, spec)
+        _ensure(network)
+
+    def undo() -> None:
+        _remove(paths, network)
+        firewall.sync(paths)
+
+    return Plan([Step(f"network {name}", "create", do, undo, after=spec)])
+
+
+def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any], seen: Snapshot) -> Plan:
+    network = to_model(paths, name, spec)
+    changed = [option for option in OPTIONS if not option.same(spec[option.name], stored.get(option.name))]
+    names = {option.name for option in changed}
+    attached = firewall.endpoints(paths, name)
+    follow = _follower(paths, name, names, attached)
+    result = Plan()
+
+    def do() -> None:
+        store.write_spec(paths, KIND, name, spec)
+        _ensure(network)
+        follow()
+
+    def undo() -> None:
+        store.write_spec(paths, KIND, name, stored)
+        _ensure(to_model(paths, name, stored))
+        follow()
+        firewall.sync(paths)
+
+    for option in changed:
+        before, after = stored.get(option.name), spec[option.name]
+        result.add(_told(name, f"set {option.name}", option.name, before, after))
+    for drift in bridge.differences(network, seen):
+        # What follows from a changed option is told once, by the option.
+        if not names & _SHOWN.get(drift.what.partition(" ")[0], set()):
+            result.add(_told(name, f"mend {drift.what}", drift.what, drift.before, drift.after))
+    if result:
+        # The first step does it all in one go; the others say what it comes to.
+        result.steps[0].do, result.steps[0].undo = do, undo
+    return result
+
+
+def _told(name: str, action: str, option: str, before: Any, after: Any) -> Step:
+    return Step(f"network {name}", action, lambda: None, option=option, before=before, after=after)
+
+
+def _follower(paths: Paths, name: str, changed: set[str], attached: list[Endpoint]) -> Callable[[], None]:
+    """What brings the attached containers along."""
+    if not attached or not changed & set(_FOLLOWED):
+        return lambda: None
+    from . import containers
+
+    return lambda: containers.readdress(paths, name)
+
+
+def _ensure(network: Network) -> None:
+    with Rtnl() as rtnl:
+        bridge.ensure(rtnl, network, Snapshot.take(rtnl))
+
+
+def _absence(paths: Paths, name: str, stored: dict[str, Any] | None, seen: Snapshot, *, force: bool) -> Plan:
+    link = paths.link("br", name)
+    if stored is None and link not in seen.links:
+        return Plan()
+    used_by = users.of_network(paths, name)
+    if used_by and not force:
+        raise InUseError("network", name, used_by, hint="remove them, or set force: true to detach them")
+    network = to_model(paths, name, stored) if stored else Network(name, link)
+    result = Plan()
+    for container in used_by:
+        result.extend(_detachment(paths, name, container))
+
+    def undo() -> None:
+        if stored is not None:
+            store.write_spec(paths, KIND, name, stored)
+            _ensure(network)
+            firewall.sync(paths)
+
+    result.add(Step(f"network {name}", "remove", lambda: _remove(paths, network), undo, before=stored))
+    return result
+
+
+def _detachment(paths: Paths, name: str, container: str) -> Plan:
+    """The container's own plan with the network taken out of its declaration."""
+    from . import containers
+
+    spec = store.read_spec(paths, "containers", container) or {}
+    networks = [entry for entry in spec.get("networks") or [] if entry["name"] != name]
+    desired = {"name": container, "networks": networks}
+    return containers.plan(paths, desired, whole=False)
+
+
+def _remove(paths: Paths, network: Network) -> None:
+    # The kernel first: while the spec is stored, a kill in between is mended by the next run.
+    with Rtnl() as rtnl:
+        bridge.delete(rtnl, network)
+    store.remove_spec(paths, KIND, network.name)
+
+
+def info(paths: Paths, name: str, *, seen: Optional[Snapshot] = None) -> dict[str, Any]:
+    """What is declared, and what the kernel shows of it."""
+    spec = store.read_spec(paths, KIND, name)
+    if spec is None:
+        raise NotFoundError("network", name)
+    seen = seen or snapshot()
+    network = to_model(paths, name, spec)
+    link = seen.links.get(network.link)
+    return {
+        "name": name,
+        **spec,
+        "bridge": network.link,
+        "present": link is not None,
+        "up": bool(link and link.up),
+        "addresses": sorted(seen.on(network.link)),
+        "containers": [_attachment(endpoint) for endpoint in firewall.endpoints(paths, name)],
+    }
+
+
+def _attachment(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "name": endpoint.container,
+        "ipv4_address": endpoint.ipv4.partition("/")[0],
+        "ipv6_address": endpoint.ipv6.partition("/")[0],
+        "mac_address": endpoint.mac,
+        "interface": endpoint.ifname,
+        "aliases": list(endpoint.aliases),
+    }
+
+
+def infos(paths: Paths, names: Optional[list[str]] = None) -> list[dict[str, Any]]:
+    seen = snapshot()
+    return [info(paths, name, seen=seen) for name in (store.names(paths, KIND) if names is None else names)]

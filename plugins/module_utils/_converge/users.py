@@ -1,0 +1,48 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which containers use an image, a volume or a network: those whose declaration names it, running or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .._paths import Paths
+from . import store
+
+
+def specs(paths: Paths) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each declared container with its spec."""
+    for name in store.names(paths, "containers"):
+        spec = store.read_spec(paths, "containers", name)
+        if spec is not None:
+            yield name, spec
+
+
+def networks_of(spec: dict[str, Any]) -> set[str]:
+    return {entry["name"] for entry in spec.get("networks") or []}
+
+
+def volumes_of(spec: dict[str, Any]) -> set[str]:
+    """Named volumes; an absolute path is the host's own directory."""
+    sources = {volume.split(":")[0] for volume in spec.get("volumes") or []}
+    return {source for source in sources if not source.startswith("/")}
+
+
+def images_of(spec: dict[str, Any]) -> set[str]:
+    """The image by the name that was declared, and by the digest that the container was made from."""
+    return {str(spec[key]) for key in ("image", "image_id") if spec.get(key)}
+
+
+def of_network(paths: Paths, network: str) -> list[str]:
+    return [name for name, spec in specs(paths) if network in networks_of(spec)]
+
+
+def of_volume(paths: Paths, volume: str) -> list[str]:
+    return [name for name, spec in specs(paths) if volume in volumes_of(spec)]
+
+
+def of_image(paths: Paths, *references: str) -> list[str]:
+    """``references`` are the image's name and its id."""
+    return [name for name, spec in specs(paths) if images_of(spec) & set(references)]
