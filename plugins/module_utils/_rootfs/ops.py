@@ -16,7 +16,6 @@ from .._kernel import mount as m
 from . import target
 from .options import MountOptions
 
-
 _PLAIN = MountOptions()
 
 

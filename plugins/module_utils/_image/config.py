@@ -1,0 +1,74 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An image's configuration (image-spec, config.md): what options say of it, over what its base has."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+# Option: key of the configuration.
+_PLAIN = {
+    "cmd": "Cmd",
+    "entrypoint": "Entrypoint",
+    "user": "User",
+    "working_dir": "WorkingDir",
+    "stop_signal": "StopSignal",
+}
+_SETS = {"exposed_ports": "ExposedPorts", "volumes": "Volumes"}
+
+
+def architecture() -> str:
+    """This machine's, as images name it."""
+    machine = platform.machine()
+    return ARCHITECTURES.get(machine, machine)
+
+
+def merge(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``config`` object; what an option says replaces or, for mappings and sets, joins what the base has."""
+    config = dict(base)
+    for option, key in _PLAIN.items():
+        if options.get(option) is not None:
+            config[key] = options[option]
+    if options.get("entrypoint") is not None and options.get("cmd") is None:
+        # As in a Dockerfile: the base's command was meant for the base's entrypoint.
+        config.pop("Cmd", None)
+    if options.get("env"):
+        present = dict(entry.partition("=")[::2] for entry in base.get("Env") or [])
+        config["Env"] = [f"{key}={value}" for key, value in {**present, **options["env"]}.items()]
+    for option, key in _SETS.items():
+        if options.get(option):
+            config[key] = {**(base.get(key) or {}), **{str(item): {} for item in options[option]}}
+    if options.get("labels"):
+        config["Labels"] = {**(base.get("Labels") or {}), **options["labels"]}
+    if options.get("healthcheck") is not None:
+        config["Healthcheck"] = _healthcheck(options["healthcheck"])
+    return config
+
+
+def _healthcheck(check: Mapping[str, Any]) -> dict[str, Any]:
+    """Times are nanoseconds in an image."""
+    if not check:
+        return {"Test": ["NONE"]}
+    names = {
+        "interval": "Interval",
+        "timeout": "Timeout",
+        "start_period": "StartPeriod",
+        "start_interval": "StartInterval",
+    }
+    times = {key: int(check[name] * 1e9) for name, key in names.items() if check.get(name)}
+    return {"Test": check["test"], "Retries": check["retries"], **times}
+
+
+def document(config: Mapping[str, Any], diff_ids: Sequence[str], history: Sequence[str]) -> dict[str, Any]:
+    """The whole configuration. There is no time in it, so that equal inputs make equal images."""
+    return {
+        "architecture": architecture(),
+        "os": "linux",
+        "config": dict(config),
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+        "history": [{"created_by": text} for text in history],
+    }

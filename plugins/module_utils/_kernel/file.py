@@ -1,0 +1,108 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are found old or new, never half written, and locks that the kernel takes back: rename(2), flock(2)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+
+from .._errors import KernelError
+
+
+def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Replace the file as a whole; ``durable`` also across a power cut."""
+    new = f"{path}.{os.getpid()}.new"
+    try:
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(new, path)
+        if durable:
+            fsync_directory(os.path.dirname(path))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise KernelError("write", path, error.errno or 0) from None
+
+
+def write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def fsync_directory(path: str) -> None:
+    """A rename is on the disk when its directory is."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Hold the exclusive lock of a file, which is made where it is missing. It ends with the process, however that ends."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _still(fd, path):
+                yield
+                return
+        finally:
+            os.close(fd)
+
+
+def _still(fd: int, path: str) -> bool:
+    """Is the file that was locked the one that has the name now? A cleaner may have removed it meanwhile."""
+    try:
+        return os.fstat(fd).st_ino == os.stat(path).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with all in it; refuses to cross into a mount, which may be somebody's data."""
+    try:
+        device = os.lstat(path).st_dev
+    except FileNotFoundError:
+        return
+    if os.path.ismount(path):
+        raise KernelError("remove", path, errno.EBUSY, hint="a file system is mounted there")
+    parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _remove(parent, os.path.basename(path), device, path)
+    except OSError as error:
+        raise KernelError("remove", path, error.errno or 0) from None
+    finally:
+        os.close(parent)
+
+
+def _remove(parent: int, name: str, device: int, shown: str) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except IsADirectoryError:
+        pass
+    except FileNotFoundError:
+        return
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if os.fstat(fd).st_dev != device:
+            raise KernelError("remove", shown, errno.EBUSY, hint=f"a file system is mounted on {name} in it")
+        for child in os.listdir(fd):
+            _remove(fd, child, device, f"{shown}/{child}")
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)

@@ -1,0 +1,86 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names without a name server: the files hosts and resolv.conf of a container, kept up to date while it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from .model import Endpoint
+
+# hosts(5) of a Debian system, which is what libc falls back on.
+_LOCAL = (
+    "127.0.0.1\tlocalhost\n"
+    "::1\tlocalhost ip6-localhost ip6-loopback\n"
+    "fe00::\tip6-localnet\n"
+    "ff02::1\tip6-allnodes\n"
+    "ff02::2\tip6-allrouters\n"
+)
+_RESOLVED = "/run/systemd/resolve/resolv.conf"
+
+
+def network_lines(endpoints: Iterable[Endpoint]) -> str:
+    """Everybody on a network: computed once, and part of the file of each container on it."""
+    lines = []
+    for endpoint in endpoints:
+        names = " ".join(dict.fromkeys([endpoint.container, *endpoint.aliases]))
+        lines += [f"{address.partition('/')[0]}\t{names}\n" for address in endpoint.addresses()]
+    return "".join(lines)
+
+
+def hosts(
+    hostname: str, domainname: str, own: Sequence[Endpoint], networks: Sequence[str], extra: Mapping[str, str]
+) -> str:
+    """``networks`` are the network_lines of each network that the container is on."""
+    full = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    mine = [f"{address.partition('/')[0]}\t{full}\n" for endpoint in own for address in endpoint.addresses()]
+    mine = mine or [f"127.0.1.1\t{full}\n"]
+    more = [f"{address}\t{name}\n" for name, address in extra.items()]
+    return "".join([_LOCAL, *mine, *more, *networks])
+
+
+def resolv_conf(servers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
+    """What is declared, and what the host has for the rest. The host's loopback resolvers mean nothing inside."""
+    text = _host_resolv_conf()
+    kept = {"nameserver": list(servers), "search": list(search), "options": list(options)}
+    for line in text.splitlines():
+        key, *values = line.split() or [""]
+        if key == "nameserver" and not servers and values and not _loopback(values[0]):
+            kept["nameserver"].append(values[0])
+        elif (key == "search" and not search) or (key == "options" and not options):
+            kept[key] = values
+    lines = [f"nameserver {server}\n" for server in kept["nameserver"]]
+    return "".join(lines + [f"{key} {' '.join(kept[key])}\n" for key in ("search", "options") if kept[key]])
+
+
+def _loopback(server: str) -> bool:
+    return server.startswith("127.") or server == "::1"
+
+
+def _host_resolv_conf() -> str:
+    for path in (_RESOLVED, "/etc/resolv.conf"):
+        try:
+            with open(path) as file:
+                return file.read()
+        except OSError:
+            continue
+    return ""
+
+
+def write_in_place(path: str, content: str) -> bool:
+    """Replace the content and keep the inode, for a bind mount shows it. True when something was written.
+
+    A reader sees the old, the new or a mix, but never an empty file.
+    """
+    data = content.encode()
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if os.fstat(fd).st_size == len(data) and os.pread(fd, len(data) + 1, 0) == data:
+            return False
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+        return True
+    finally:
+        os.close(fd)

@@ -1,0 +1,224 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All our rules in one table, replaced in one transaction; no other table is touched.
+
+What grows with the containers is elements of maps, never rules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .._errors import DependencyError, VesselError
+from .model import Network, Port
+
+FAMILY = "inet"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A published port, and the address inside that it leads to."""
+
+    port: Port
+    address: str
+
+
+# Expressions, as libnftables-json(5) spells them.
+_L4_PORT = [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]
+_LOCAL = {"match": {"op": "==", "left": {"fib": {"result": "type", "flags": "daddr"}}, "right": "local"}}
+_DNATTED = {"match": {"op": "in", "left": {"ct": {"key": "status"}}, "right": "dnat"}}
+
+
+def _meta(key: str, right: Any, op: str = "==") -> Json:
+    return {"match": {"op": op, "left": {"meta": {"key": key}}, "right": right}}
+
+
+def _address(family: str, field: str, right: Any, op: str = "==") -> Json:
+    return {"match": {"op": op, "left": {"payload": {"protocol": family, "field": field}}, "right": right}}
+
+
+def _prefix(subnet: str) -> Json:
+    address, _, length = subnet.partition("/")
+    return {"prefix": {"addr": address, "len": int(length)}}
+
+
+def render(table: str, networks: Iterable[Network], targets: Iterable[Target]) -> list[Json]:
+    """The commands that replace the table: add it (so that deleting can't fail), delete it, add it anew."""
+    networks, targets = list(networks), list(targets)
+    head: Json = {"family": FAMILY, "name": table}
+    commands: list[Json] = [{"add": {"table": head}}, {"delete": {"table": head}}, {"add": {"table": head}}]
+    bridges = [network.link for network in networks]
+    commands.append(_set(table, "bridges", "ifname", bridges))
+    for family in ("ip", "ip6"):
+        commands += _maps(table, family, targets)
+    for chain, kind, hook, priority in (
+        ("prerouting", "nat", "prerouting", -100),
+        ("output", "nat", "output", -100),
+        ("postrouting", "nat", "postrouting", 100),
+        ("forward", "filter", "forward", 0),
+    ):
+        commands.append(
+            {
+                "add": {
+                    "chain": {
+                        "family": FAMILY,
+                        "table": table,
+                        "name": chain,
+                        "type": kind,
+                        "hook": hook,
+                        "prio": priority,
+                        "policy": "accept",
+                    }
+                }
+            }
+        )
+    rules = [(chain, rule) for chain in ("prerouting", "output") for rule in _dnat()]
+    rules += [("postrouting", rule) for rule in _masquerade(networks)]
+    rules += [("forward", rule) for rule in _forward(networks)]
+    for chain, expression in rules:
+        commands.append({"add": {"rule": {"family": FAMILY, "table": table, "chain": chain, "expr": expression}}})
+    return commands
+
+
+def _set(table: str, name: str, kind: Any, elements: list[Any], data: Any = None) -> Json:
+    body: Json = {"family": FAMILY, "table": table, "name": name, "type": kind}
+    if data is not None:
+        body["map"] = data
+    if elements:
+        body["elem"] = elements
+    return {"add": {"map" if data is not None else "set": body}}
+
+
+def _maps(table: str, family: str, targets: list[Target]) -> list[Json]:
+    """Ports on every address of the host, and ports on one address: where each leads to, address and port apart.
+
+    One map with both as its data would do, but nft 1.0.6 crashes when JSON gives it one.
+    """
+    kind = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}[family]
+    wild = {"ip": "0.0.0.0", "ip6": "::"}[family]
+    anywhere, somewhere = [], []
+    for target in targets:
+        port = target.port
+        if (":" in target.address) != (family == "ip6"):
+            continue
+        key = [port.protocol, port.host_port]
+        if port.host_ip in (wild, "0.0.0.0"):
+            anywhere.append(({"concat": key}, target))
+        elif (":" in port.host_ip) == (family == "ip6"):
+            somewhere.append(({"concat": [port.host_ip, *key]}, target))
+    l4 = ["inet_proto", "inet_service"]
+    result = []
+    for name, key_type, entries in ((f"{family}_any", l4, anywhere), (f"{family}_one", [kind, *l4], somewhere)):
+        addresses = [[key, entry.address] for key, entry in entries]
+        ports = [[key, entry.port.container_port] for key, entry in entries]
+        result.append(_set(table, f"{name}_address", key_type, addresses, kind))
+        result.append(_set(table, f"{name}_port", key_type, ports, "inet_service"))
+    return result
+
+
+def _dnat() -> list[list[Json]]:
+    rules = []
+    for family, proto in (("ip", "ipv4"), ("ip6", "ipv6")):
+        daddr = {"payload": {"protocol": family, "field": "daddr"}}
+        for key, name in ((_L4_PORT, f"{family}_any"), ([daddr, *_L4_PORT], f"{family}_one")):
+            parts = [{"map": {"key": {"concat": key}, "data": f"@{name}_{part}"}} for part in ("address", "port")]
+            dnat = {"dnat": {"family": family, "addr": parts[0], "port": parts[1]}}
+            rules.append([_meta("nfproto", proto), _LOCAL, dnat])
+    return rules
+
+
+def _masquerade(networks: list[Network]) -> list[list[Json]]:
+    # A port published on 127.0.0.1 leads to a container, which could not answer that address.
+    rules = [[_address("ip", "saddr", _prefix("127.0.0.0/8")), _meta("oifname", "@bridges"), {"masquerade": None}]]
+    for network in networks:
+        for family, subnet in (("ip", network.subnet), ("ip6", network.subnet6)):
+            if not subnet:
+                continue
+            own = _address(family, "saddr", _prefix(subnet))
+            # A container that goes out by a published port and comes back in to its own network (hairpin).
+            rules.append([own, _meta("oifname", network.link), _DNATTED, {"masquerade": None}])
+            if not network.internal:
+                rules.append(
+                    [
+                        own,
+                        _address(family, "daddr", _prefix(subnet), "!="),
+                        _meta("oifname", "@bridges", "!="),
+                        {"masquerade": None},
+                    ]
+                )
+    return rules
+
+
+def _forward(networks: list[Network]) -> list[list[Json]]:
+    """Accepting here decides for this table alone: the host's own firewall is asked in its own tables as well."""
+    rules: list[list[Json]] = [
+        [
+            {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}},
+            {"accept": None},
+        ]
+    ]
+    for network in networks:
+        link = network.link
+        if network.internal:
+            rules.append([_meta("iifname", link), _meta("oifname", link, "!="), {"drop": None}])
+            rules.append([_meta("oifname", link), _meta("iifname", link, "!="), {"drop": None}])
+        if network.isolate:
+            rules.append(
+                [_meta("iifname", link), _meta("oifname", link, "!="), _meta("oifname", "@bridges"), {"drop": None}]
+            )
+            rules.append(
+                [_meta("oifname", link), _meta("iifname", link, "!="), _meta("iifname", "@bridges"), {"drop": None}]
+            )
+    # From outside only what is published gets in, whatever routes a neighbour adds.
+    rules.append([_meta("oifname", "@bridges"), _meta("iifname", "@bridges", "!="), _DNATTED, {"accept": None}])
+    rules.append([_meta("oifname", "@bridges"), _meta("iifname", "@bridges", "!="), {"drop": None}])
+    return rules
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def apply(commands: list[Json]) -> None:
+    """Hand the commands to the kernel, all or nothing."""
+    _nft(["-j", "-f", "-"], json.dumps({"nftables": commands}))
+
+
+def delete(table: str) -> None:
+    head = {"family": FAMILY, "name": table}
+    apply([{"add": {"table": head}}, {"delete": {"table": head}}])
+
+
+def read(table: str) -> list[Json]:
+    """What the kernel has of the table, without handles and in a stable order; empty when there is none."""
+    text = _nft(["-j", "list", "table", FAMILY, table], "", missing=True)
+    if not text:
+        return []
+    objects = [item for item in json.loads(text)["nftables"] if "metainfo" not in item]
+    for item in objects:
+        for body in item.values():
+            body.pop("handle", None)
+            if isinstance(body.get("elem"), list):
+                body["elem"].sort(key=lambda element: json.dumps(element, sort_keys=True))
+    return objects
+
+
+def _nft(arguments: list[str], text: str, *, missing: bool = False) -> str:
+    try:
+        done = subprocess.run(["nft", *arguments], input=text, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise DependencyError("the program nft is missing", hint="install nftables") from None
+    if done.returncode == 0:
+        return done.stdout
+    if missing and "No such file or directory" in done.stderr:
+        return ""
+    raise VesselError(
+        f"nft {' '.join(arguments)}: {done.stderr.strip().splitlines()[0] if done.stderr else done.returncode}"
+    )

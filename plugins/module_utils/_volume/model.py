@@ -1,0 +1,30 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A volume, whatever drives it. One file a driver; each has ensure, differences, source and remove."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Volume:
+    """``mode`` are permission bits; ``size`` is bytes, 0 for as much as there is. ``home`` holds it."""
+
+    name: str
+    home: str
+    driver: str = "directory"
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o755
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that is not as declared."""
+
+    what: str
+    before: object
+    after: object
