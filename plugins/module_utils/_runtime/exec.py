@@ -33,7 +33,81 @@ class Exec:
         return code
 
 
-def exec(
+class Joining:
+    """A process on its way into a container. Call ``advance`` whenever ``fd`` is readable, until it gives the process:
+    between two calls the caller is free, however long the container's file system or its freezer makes it wait."""
+
+    def __init__(self, state: State, channel: Channel, between: int) -> None:
+        self._state = state
+        self._channel = channel
+        self._between = between
+        self._pid = 0
+        self._pidfd = -1
+
+    @property
+    def fd(self) -> int:
+        return self._channel.fileno()
+
+    def advance(self) -> Exec | None:
+        """The started process; None when it is to be called again; StartError, and nothing left, when it failed."""
+        try:
+            message = self._channel.receive()
+            if not self._pid:
+                self._born(message)
+                return None
+            if message is not None:
+                raise raised(message)
+        except BaseException:
+            self.abort()
+            raise
+        # The child's end closed on exec: silence is success.
+        self._channel.close()
+        return Exec(self._pid, self._pidfd)
+
+    def _born(self, message: dict[str, Any] | None) -> None:
+        """The pid comes first, from the process between."""
+        self._reap_between()
+        if message is None:
+            raise StartError(f"exec in {self._state.id}: the child ended without a word")
+        if "pid" not in message:
+            raise raised(message)
+        self._pid = message["pid"]
+        self._pidfd = process.pidfd_open(self._pid)
+        self._channel.send(go=True)
+
+    def _reap_between(self) -> None:
+        if self._between:
+            os.waitpid(self._between, 0)
+            self._between = 0
+
+    def kill(self) -> None:
+        """Kill what was begun. It ends soon, and then ``fd`` is readable; in a frozen container, when that is thawed."""
+        if self._between:
+            os.kill(self._between, 9)
+        if self._pidfd >= 0:
+            process.send(self._pidfd, 9)
+
+    def abort(self) -> None:
+        """Kill, and wait for the end."""
+        self.kill()
+        self._reap_between()
+        if self._pidfd >= 0:
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self._channel.close()
+
+
+def exec(root: str, container: str, spec: dict[str, Any], **options: Any) -> Exec:
+    """Start ``spec`` in the container, and wait until it is its own program."""
+    joining = begin(root, container, spec, **options)
+    while True:
+        started = joining.advance()
+        if started is not None:
+            return started
+
+
+def begin(
     root: str,
     container: str,
     spec: dict[str, Any],
@@ -42,8 +116,8 @@ def exec(
     console_socket: str = "",
     preserve: Sequence[int] = (),
     paused: bool = False,
-) -> Exec:
-    """Start ``spec``, an object as config.json's process, in the container's namespaces and its cgroup."""
+) -> Joining:
+    """Send ``spec``, an object as config.json's process, into the container's namespaces and its cgroup."""
     check_process(spec)
     state = load(root, container)
     if not (paused and state.status() == "paused"):
@@ -66,7 +140,7 @@ def exec(
             os.close(child.console)
 
 
-def _start(state: State, child: init.Child) -> Exec:
+def _start(state: State, child: init.Child) -> Joining:
     ours, child.channel = Channel.pair()
     target = process.pidfd_open(state.pid)
     try:
@@ -75,34 +149,13 @@ def _start(state: State, child: init.Child) -> Exec:
         between = os.fork()
         if between == 0:
             _between(state, child, target)
-        child.channel.close()
-        return _hear(state, ours, between)
-    finally:
-        os.close(target)
+        return Joining(state, ours, between)
+    except BaseException:
         ours.close()
-
-
-def _hear(state: State, channel: Channel, between: int) -> Exec:
-    """The pid comes first, from the process between; then silence, when the child's end closed on exec."""
-    message = channel.receive()
-    os.waitpid(between, 0)
-    if message is None:
-        raise StartError(f"exec in {state.id}: the child ended without a word")
-    if "pid" not in message:
-        raise raised(message)
-    pidfd = process.pidfd_open(message["pid"])
-    channel.send(go=True)
-    message = channel.receive()
-    if message is None:
-        return Exec(_pid_of(pidfd), pidfd)
-    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    os.close(pidfd)
-    raise raised(message)
-
-
-def _pid_of(pidfd: int) -> int:
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        raise
+    finally:
+        child.channel.close()
+        os.close(target)
 
 
 def _between(state: State, child: init.Child, target: int) -> None:
