@@ -81,7 +81,7 @@ class Joining:
             self._between = 0
 
     def kill(self) -> None:
-        """Kill what was begun. It ends soon, and then ``fd`` is readable; in a frozen container, when that is thawed."""
+        """Kill what was begun. ``fd`` is readable when it ended: soon, or when a frozen container is thawed."""
         if self._between:
             os.kill(self._between, 9)
         if self._pidfd >= 0:
