@@ -21,7 +21,11 @@ def specs(paths: Paths) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def networks_of(spec: dict[str, Any]) -> set[str]:
-    return {entry["name"] for entry in spec.get("networks") or []}
+    if spec.get("network_mode"):
+        return set()
+    networks = spec.get("networks")
+    # Without a word about networks, a container is on the one that everybody is on.
+    return {"default"} if networks is None else {entry["name"] for entry in networks}
 
 
 def volumes_of(spec: dict[str, Any]) -> set[str]:
@@ -46,3 +50,8 @@ def of_volume(paths: Paths, volume: str) -> list[str]:
 def of_image(paths: Paths, *references: str) -> list[str]:
     """``references`` are the image's name and its id."""
     return [name for name, spec in specs(paths) if images_of(spec) & set(references)]
+
+
+def image_ids(paths: Paths) -> set[str]:
+    """Ids of the images that containers were made from; their layers are below containers, whatever names do."""
+    return {str(spec["image_id"]) for _, spec in specs(paths) if spec.get("image_id")}

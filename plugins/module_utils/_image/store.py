@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -50,7 +50,8 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Where the store lies is made with it."""
+        """Where the store lies is made with it. Only root may pass its top: layers hold set-uid files."""
+        os.makedirs(self.paths.state, mode=0o700, exist_ok=True)
         for path in (self.layers, self.images_dir, self.names_dir, self.keys_dir):
             os.makedirs(path, mode=0o711 if path == self.layers else 0o700, exist_ok=True)
         with locked(self.paths.lock("store", "store")):
@@ -69,6 +70,7 @@ class Store:
 
     def temporary(self) -> str:
         """A new directory beside the layers, from which a rename makes a layer."""
+        os.makedirs(self.paths.state, mode=0o700, exist_ok=True)
         os.makedirs(self.layers, mode=0o711, exist_ok=True)
         path = f"{self.layers}/.new-{os.getpid()}-{os.urandom(4).hex()}"
         os.mkdir(path, 0o755)
@@ -159,9 +161,12 @@ class Store:
             except FileNotFoundError:
                 pass
 
-    def unused(self, *, keep_cache: bool) -> tuple[list[str], list[str], list[str]]:
-        """(images, layers, keys) that no name leads to; with ``keep_cache`` a key keeps its layer."""
-        named = {image.id: image for image in self.images()}
+    def unused(self, *, keep_cache: bool, keep: Collection[str] = ()) -> tuple[list[str], list[str], list[str]]:
+        """(images, layers, keys) that no name leads to; with ``keep_cache`` a key keeps its layer.
+
+        ``keep`` are ids of images that are used though their names went or moved on.
+        """
+        named = {image.id: image for image in [*self.images(), *filter(None, map(self.get, keep))]}
         wanted = {layer for image in named.values() for layer in image.layers}
         keys = [key for key in _listdir(self.keys_dir) if not key.endswith(".new")]
         cached = {key: (_load(f"{self.keys_dir}/{key}") or {}).get("layer", "") for key in keys}
@@ -172,11 +177,11 @@ class Store:
         dead = [key for key, layer in cached.items() if layer not in wanted]
         return images, layers, dead
 
-    def collect(self, *, keep_cache: bool = True) -> int:
+    def collect(self, *, keep_cache: bool = True, keep: Collection[str] = ()) -> int:
         """Remove what unused() names, and what killed processes left; the bytes that it freed."""
         freed = 0
         with self.locked():
-            images, layers, keys = self.unused(keep_cache=keep_cache)
+            images, layers, keys = self.unused(keep_cache=keep_cache, keep=keep)
             for name in images:
                 remove_tree(f"{self.images_dir}/{name}")
             for key in keys:

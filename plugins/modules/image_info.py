@@ -1,0 +1,72 @@
+#!/usr/bin/python
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_info
+version_added: 0.1.0
+short_description: Tell what images for containers there are
+description:
+  - Returns the images of this host, with their layers, and who uses them.
+options:
+  name:
+    description:
+      - Only this image; the list is empty when there is no such image.
+    type: str
+extends_documentation_fragment:
+  - vessel.host.installation
+  - vessel.host.attributes
+  - vessel.host.attributes.info_module
+seealso:
+  - module: vessel.host.image
+author:
+  - The vessel.host authors (@vessel)
+"""
+
+EXAMPLES = r"""
+- name: All images
+  vessel.host.image_info:
+  register: result
+
+- name: What Debian takes on the disk
+  vessel.host.image_info:
+    name: debian
+  register: result
+"""
+
+RETURN = r"""
+images:
+  description:
+    - The images, sorted by name.
+    - Each is as RV(vessel.host.image#module:image) describes it.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - name: debian:latest
+      architecture: amd64
+      size: 143654912
+      containers: []
+"""
+
+from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
+from ansible_collections.vessel.host.plugins.module_utils._converge import images
+from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import parse_image
+from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
+
+
+def gather(module: VesselModule) -> dict:
+    wanted = module.desired.get("name")
+    names = [name for name in images.names(module.paths) if wanted in (None, name)]
+    return {"images": [images.info(module.paths, name) for name in names]}
+
+
+def main() -> None:
+    report((Option("name", parse_image),), gather)
+
+
+if __name__ == "__main__":
+    main()
