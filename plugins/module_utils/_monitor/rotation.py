@@ -15,7 +15,7 @@ import os
 from typing import Optional
 
 from .._errors import KernelError
-from .._kernel.falloc import collapse
+from .._kernel.fallocate import collapse
 
 # So much is copied at a time; the caller does other things in between.
 PIECE = 4 << 20
