@@ -1,0 +1,299 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One container as the supervisor sees it: created -> running (-> paused) -> exited -> restarting -> ...
+
+Every verb returns at once; what it leads to is told to ``listeners`` at each change, after status.json has it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+import sys
+import time
+from typing import Any, Callable, Optional
+
+from .._cgroup.manager import open_manager
+from .._errors import StateError, VesselError
+from .._runtime import bundle as bundles
+from .._runtime import pause as freezer
+from . import settings as settings_file
+from . import status as s
+from .checking import Checker
+from .ending import Ending, oom_kills
+from .health import Health
+from .host import Host
+from .loop import Timer
+from .process import Watched, age
+from .restart import next_delay
+from .settings import Settings
+from .starting import Failure, Start
+
+Listener = Callable[["Container"], None]
+
+
+class Container:
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+        self.bundle = host.paths.bundle(name)
+        self.cgroup = host.paths.cgroup(name)
+        self.settings = Settings({})
+        self.status = s.Status()
+        self.listeners: list[Listener] = []
+        self.process: Optional[Watched] = None
+        self._start: Optional[Start] = None
+        self._starters: list[Callable[[Failure], None]] = []
+        self._automatic = False  # this start is the policy's, not the user's
+        self._ending = False
+        self._again = False  # a start was asked for while it ended
+        self._timer: Optional[Timer] = None  # the back-off's, or the one that ends the patience of a stop
+        self._checker: Optional[Checker] = None
+
+    # what others ask
+    @property
+    def busy(self) -> bool:
+        """Is it being started or cleaned up?"""
+        return self._start is not None or self._ending
+
+    @property
+    def settled(self) -> bool:
+        """Has it ended, with no restart to come?"""
+        return self.status.status == s.EXITED and not self.busy
+
+    def changed(self) -> None:
+        """Write it down, then tell."""
+        if self._checker is not None:
+            self.status.health = self._checker.health.to_dict()
+        try:
+            self.status.save(self.host.paths.status(self.name))
+        except OSError as error:
+            print(f"{self.name}: status.json: {error}", file=sys.stderr)
+        for listener in list(self.listeners):
+            listener(self)
+
+    def read_settings(self) -> None:
+        self.settings = settings_file.load(self.bundle)
+
+    # start
+    def start(self, done: Callable[[Failure], None]) -> None:
+        """By a user: counts and back-off begin anew."""
+        if self.status.status == s.RUNNING:
+            done(None)
+            return
+        if self.status.status in (s.PAUSED, s.STOPPING) and not self._ending:
+            what = "is paused; resume it" if self.status.status == s.PAUSED else "is being stopped"
+            done(StateError(f"container {self.name} {what}"))
+            return
+        self._starters.append(done)
+        self.status.wanted = s.WANT_RUNNING
+        self.status.restarts, self.status.backoff = 0, 0.0
+        self._automatic = False
+        if self._ending:
+            self._again = True
+        elif self._start is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._cancel_timer()
+        self._again = False
+        self.status.status, self.status.error = s.CREATED, ""
+        try:
+            self.read_settings()
+        except VesselError as error:
+            self._started(None, error)
+            return
+        self.status.pid, self.status.pid_start, self.status.health = 0, 0, None
+        self._start = Start(self.host, self.name, self.settings, self._started)
+        self.changed()
+
+    def _started(self, watched: Optional[Watched], error: Failure) -> None:
+        start, self._start = self._start, None
+        if watched is None or start is None:
+            self._not_started(error)
+        else:
+            self.status.exit_code, self.status.oom_killed = None, False
+            self.status.started_at, self.status.finished_at = s.timestamp(), ""
+            self.run(watched, start.process_spec, s.RUNNING)
+        self._answer(error)
+
+    def _answer(self, error: Failure) -> None:
+        starters, self._starters = self._starters, []
+        for done in starters:
+            done(error)
+
+    def _not_started(self, error: Failure) -> None:
+        """As shells have it: 127 for a command that is not there, 126 for one that can't be executed."""
+        missing = getattr(error, "errno", 0) in (2, 20)
+        self.status.exit_code = 127 if missing else 126
+        self.status.error = str(error)
+        self.status.finished_at = s.timestamp()
+        self._after_end(ran=0.0, may_restart=self._automatic)
+
+    def run(self, watched: Watched, process: dict[str, Any], status: str) -> None:
+        """From here on it is supervised: it has been started, or adopted."""
+        self.process = watched
+        self.status.status = status
+        self.status.pid, self.status.pid_start = watched.pid, watched.start_time
+        self.host.loop.watch(watched.pidfd, self._exited)
+        self._check(process)
+        self.changed()
+
+    # health
+    def _check(self, process: dict[str, Any]) -> None:
+        check = self.settings.health
+        if self._checker is not None:
+            self._checker.suspend()
+            self._checker = None
+        if check is None or self.process is None:
+            self.status.health = None
+            return
+        began = time.monotonic() - age(self.process.start_time)
+        health = Health.resumed(check, began, self.status.health)
+        self._checker = Checker(self.host, self.name, self.cgroup, process, health, self.changed)
+        if self.status.status == s.RUNNING:
+            self._checker.resume()
+
+    def reload(self) -> None:
+        """monitor.json was written anew."""
+        before = self.settings.data
+        self.read_settings()
+        if self.process is not None and before.get("health") != self.settings.data.get("health"):
+            self.status.health = None
+            self._check(bundles.load(self.bundle)["process"])
+        if self.status.status == s.RESTARTING and not self._policy_restarts():
+            self._cancel_timer()
+            self.status.status = s.EXITED
+        self.changed()
+
+    # the end
+    def stop(self, timeout: Optional[float] = None, signal: Optional[int] = None) -> None:
+        """It shall be stopped; listeners hear when it is."""
+        self.status.wanted = s.WANT_STOPPED
+        if self._again:
+            self._again = False
+            self._answer(StateError(f"container {self.name} was stopped while it was being started"))
+        if self._start is not None:
+            self._start.cancel()
+        elif self.status.status == s.RESTARTING:
+            self._cancel_timer()
+            self.status.status = s.EXITED
+        elif self.process is not None:
+            self._stop(self.process, timeout, signal)
+        self.changed()
+
+    def _stop(self, process: Watched, timeout: Optional[float], signal: Optional[int]) -> None:
+        timeout = self.settings.stop_timeout if timeout is None else timeout
+        self._suspend_check()
+        self.status.status = s.STOPPING
+        process.signal(signals.SIGKILL if timeout <= 0 else signal or self.settings.stop_signal)
+        self._thaw()
+        self._cancel_timer()
+        if timeout > 0:
+            self._timer = self.host.loop.after(timeout, self._stop_timed_out)
+
+    def _stop_timed_out(self) -> None:
+        if self.process is not None:
+            self.process.signal(signals.SIGKILL)
+
+    def _thaw(self) -> None:
+        """A frozen process takes no signal but in its sleep."""
+        manager = open_manager(self.cgroup)
+        if manager.exists() and manager.frozen():
+            manager.freeze(False)
+
+    def kill(self, signal: int) -> None:
+        """A signal and nothing else: what follows is the policy's."""
+        if self.process is None:
+            raise StateError(f"container {self.name} is {self.status.status}; there is nothing to signal")
+        self.process.signal(signal)
+
+    def _exited(self) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        self.host.loop.unwatch(process.pidfd)
+        code = process.reap()
+        ran = age(process.start_time)
+        process.close()
+        self.ended(code, ran)
+
+    def ended(self, code: Optional[int], ran: float) -> None:
+        """The first process is gone. The code is written down before anything else: it can't be asked for again."""
+        self._cancel_timer()
+        self._suspend_check()
+        self._ending = True
+        self.status.status = s.STOPPING
+        self.status.exit_code = code
+        self.status.oom_killed = oom_kills(open_manager(self.cgroup)) > 0
+        self.status.finished_at = s.timestamp()
+        self.status.pid = 0
+        self.changed()
+        Ending(self.host, self.name, self.cgroup, lambda: self._cleaned(ran))
+
+    def _cleaned(self, ran: float) -> None:
+        self._ending = False
+        if self._again:
+            self._begin()
+        else:
+            self._after_end(ran=ran, may_restart=True)
+
+    def _policy_restarts(self) -> bool:
+        wanted = self.status.wanted == s.WANT_RUNNING
+        return wanted and self.settings.policy.restarts(self.status.exit_code, self.status.restarts)
+
+    def _after_end(self, *, ran: float, may_restart: bool) -> None:
+        if may_restart and self._policy_restarts():
+            self.status.status = s.RESTARTING
+            self.status.restarts += 1
+            self.status.backoff = next_delay(self.status.backoff, ran)
+            self.await_restart(self.status.backoff)
+        else:
+            self.status.status = s.EXITED
+        self.changed()
+
+    def await_restart(self, delay: float) -> None:
+        self._cancel_timer()
+        self._automatic = True
+        self._timer = self.host.loop.after(delay, self._begin)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _suspend_check(self) -> None:
+        """The last results stay in the status."""
+        if self._checker is not None:
+            self._checker.suspend()
+            self.status.health = self._checker.health.to_dict()
+            self._checker = None
+
+    # the freezer
+    def pause(self) -> None:
+        self._require(s.RUNNING, "pause")
+        freezer.pause(self.host.paths.runtime, self.name)
+        self.status.status = s.PAUSED
+        if self._checker is not None:
+            self._checker.suspend()
+        self.changed()
+
+    def resume(self) -> None:
+        self._require(s.PAUSED, "resume")
+        freezer.resume(self.host.paths.runtime, self.name)
+        self.status.status = s.RUNNING
+        if self._checker is not None:
+            self._checker.resume()
+        self.changed()
+
+    def _require(self, status: str, verb: str) -> None:
+        if self.status.status != status or self.process is None:
+            raise StateError(f"container {self.name} is {self.status.status}; {verb} needs it {status}")
+
+    def forget(self) -> None:
+        """It is removed: nothing of it is ours any more, but the bundle is the caller's."""
+        try:
+            os.unlink(self.host.paths.status(self.name))
+        except FileNotFoundError:
+            pass
