@@ -161,7 +161,7 @@ def _build_step(
 
 
 # What a container's set-up makes in the layer so that it can mount there, when the image does not have it.
-_MOUNT_POINTS = ("etc/hosts", "etc/resolv.conf", "etc/hostname", "proc", "sys", "dev")
+_MOUNT_POINTS = ("etc/hosts", "etc/resolv.conf", "etc/hostname", "usr/sbin/policy-rc.d", "proc", "sys", "dev")
 
 
 def clean(upper: str, lower: Sequence[str]) -> None:
