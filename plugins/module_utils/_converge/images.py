@@ -242,7 +242,7 @@ def _absence(paths: Paths, store: Store, name: str, *, force: bool) -> Plan:
 
     def do() -> None:
         store.untag(name)
-        store.collect(keep=users.image_ids(paths))
+        store.collect(keep=users.layers(paths))
 
     step = Step(f"image {name}", "remove", do, lambda: _restore(store, image, raw), before={"id": image.id})
     return Plan([step])

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,8 +37,8 @@ def volumes_of(spec: dict[str, Any]) -> set[str]:
 
 
 def images_of(spec: dict[str, Any]) -> set[str]:
-    """The image by the name that was declared, and by the digest that the container was made from."""
-    return {str(spec[key]) for key in ("image", "image_id") if spec.get(key)}
+    """The image by the name that was declared."""
+    return {str(spec["image"])} if spec.get("image") else set()
 
 
 def of_network(paths: Paths, network: str) -> list[str]:
@@ -52,6 +54,14 @@ def of_image(paths: Paths, *references: str) -> list[str]:
     return [name for name, spec in specs(paths) if images_of(spec) & set(references)]
 
 
-def image_ids(paths: Paths) -> set[str]:
-    """Ids of the images that containers were made from; their layers are below containers, whatever names do."""
-    return {str(spec["image_id"]) for _, spec in specs(paths) if spec.get("image_id")}
+def layers(paths: Paths) -> set[str]:
+    """Layers below containers: they stay, whatever becomes of the names of their images."""
+    found: set[str] = set()
+    base = f"{paths.state}/containers"
+    for name in os.listdir(base) if os.path.isdir(base) else []:
+        try:
+            with open(f"{base}/{name}/base.json", encoding="utf-8") as file:
+                found.update(json.load(file)["layers"])
+        except FileNotFoundError:
+            continue
+    return found

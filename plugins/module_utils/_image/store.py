@@ -164,10 +164,10 @@ class Store:
     def unused(self, *, keep_cache: bool, keep: Collection[str] = ()) -> tuple[list[str], list[str], list[str]]:
         """(images, layers, keys) that no name leads to; with ``keep_cache`` a key keeps its layer.
 
-        ``keep`` are ids of images that are used though their names went or moved on.
+        ``keep`` are layers that are below containers, whatever became of the names of their images.
         """
-        named = {image.id: image for image in [*self.images(), *filter(None, map(self.get, keep))]}
-        wanted = {layer for image in named.values() for layer in image.layers}
+        named = {image.id: image for image in self.images()}
+        wanted = {*keep, *(layer for image in named.values() for layer in image.layers)}
         keys = [key for key in _listdir(self.keys_dir) if not key.endswith(".new")]
         cached = {key: (_load(f"{self.keys_dir}/{key}") or {}).get("layer", "") for key in keys}
         if keep_cache:
