@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .._errors import KernelError, WaitError
+from .._errors import KernelError, OptionError, StartError, WaitError
 from .._kernel.openat2 import open_in_root
 from .._kernel.process import pidfd_open, send
 from .._paths import Paths
@@ -143,3 +143,59 @@ def _end(pid_file: str) -> None:
         fd = pidfd_open(pid)
         send(fd, signal.SIGKILL)
         os.close(fd)
+
+
+def task(paths: Paths, desired: dict[str, Any], *, check: bool) -> dict[str, Any]:
+    """A task of the module container_exec: what it returns, with ``changed`` and, in check mode, ``skipped``."""
+    name = desired["container"]
+    argv = desired.get("argv") or desired.get("command") or []
+    if not argv:
+        raise OptionError("command", argv, "is empty; give a command")
+    reason = _reason_to_skip(paths, name, desired)
+    if reason:
+        return _result(argv, Outcome(0, reason, ""), changed=False)
+    if check:
+        running.pid_of(paths, name)
+        guarded = "creates" in desired or "removes" in desired
+        told = {"msg": "the command would have run if not in check mode"}
+        return {"changed": True, "cmd": argv, **told} if guarded else {"skipped": True, "cmd": argv, **told}
+    if desired["tty"] and desired["detach"]:
+        raise OptionError("tty", True, "can't be with detach: nobody would hold the terminal's other end")
+    outcome = execute(paths, name, _request(argv, desired))
+    if desired["detach"]:
+        if outcome.rc:
+            raise StartError(f"exec in {name}: {outcome.stderr.strip() or outcome.rc}")
+        return {**_result(argv, outcome, changed=True), "pid": outcome.pid}
+    if desired["strip_empty_ends"]:
+        outcome = Outcome(outcome.rc, outcome.stdout.rstrip("\r\n"), outcome.stderr.rstrip("\r\n"))
+    return _result(argv, outcome, changed=True)
+
+
+def _reason_to_skip(paths: Paths, name: str, desired: Mapping[str, Any]) -> str:
+    if "creates" in desired and exists(paths, name, desired["creates"]):
+        return f"skipped, since {desired['creates']} exists"
+    if "removes" in desired and not exists(paths, name, desired["removes"]):
+        return f"skipped, since {desired['removes']} does not exist"
+    return ""
+
+
+def _request(argv: Sequence[str], desired: Mapping[str, Any]) -> Request:
+    stdin = desired.get("stdin")
+    if stdin is not None and desired["stdin_add_newline"] and not stdin.endswith("\n"):
+        stdin += "\n"
+    return Request(
+        argv,
+        desired.get("user", ""),
+        desired.get("chdir", ""),
+        desired.get("env", {}),
+        None if stdin is None else stdin.encode(),
+        desired["tty"],
+        desired["detach"],
+        desired.get("timeout"),
+    )
+
+
+def _result(argv: Sequence[str], outcome: Outcome, *, changed: bool) -> dict[str, Any]:
+    streams = {"stdout": outcome.stdout, "stderr": outcome.stderr}
+    lines = {f"{key}_lines": text.splitlines() for key, text in streams.items()}
+    return {"changed": changed, "cmd": list(argv), "rc": outcome.rc, **streams, **lines}

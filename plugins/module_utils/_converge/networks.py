@@ -176,7 +176,7 @@ def _detachment(paths: Paths, name: str, container: str) -> Plan:
 
     spec = store.read_spec(paths, "containers", container) or {}
     networks = [entry for entry in spec.get("networks") or [] if entry["name"] != name]
-    desired = {"name": container, "networks": networks}
+    desired = {"name": container, "networks": networks, "state": "present"}
     return containers.plan(paths, desired, whole=False)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
@@ -34,6 +35,11 @@ class Step:
     option: str = ""
     before: Any = None
     after: Any = None
+    # Neighbours with the same batch are handed to it together: a hundred containers are started at once.
+    batch: Optional[Callable[[list[Step]], Any]] = None
+    payload: Any = None  # what the batch needs of this step
+    # Done with the others and told to nobody: it finishes what they changed, or only waits.
+    hidden: bool = False
 
     def describe(self) -> str:
         return f"{self.target}: {self.action} ({self.cost.name})" if self.option else f"{self.target}: {self.action}"
@@ -46,10 +52,14 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.steps)
+        return any(self.shown())
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
+
+    def shown(self) -> Iterator[Step]:
+        """The steps that change something a user can name."""
+        return (step for step in self.steps if not step.hidden)
 
     def add(self, step: Step) -> None:
         self.steps.append(step)
@@ -58,7 +68,7 @@ class Plan:
         self.steps.extend(other.steps)
 
     def describe(self) -> list[str]:
-        return [step.describe() for step in self.steps]
+        return [step.describe() for step in self.shown()]
 
     def worst(self) -> Cost:
         return max((step.cost for step in self.steps), default=Cost.live)
@@ -67,7 +77,7 @@ class Plan:
         """``before`` and ``after`` as Ansible's diff has them: target, then option, then the value."""
         before: dict[str, Any] = {}
         after: dict[str, Any] = {}
-        for step in self.steps:
+        for step in self.shown():
             name = f"{step.option} ({step.cost.name})" if step.option else step.action
             before.setdefault(step.target, {})[name] = step.before
             after.setdefault(step.target, {})[name] = step.after
@@ -77,12 +87,23 @@ class Plan:
         """Do every step; when one fails, undo those before it, last first. What undoing failed at travels along."""
         done: list[Step] = []
         try:
-            for step in self.steps:
-                done.append(step)
-                step.do()
+            for group in self._groups():
+                done.extend(group)
+                if group[0].batch is not None:
+                    group[0].batch(group)
+                else:
+                    group[0].do()
         except BaseException as error:
             self._undo(done, error)
             raise
+
+    def _groups(self) -> Iterator[list[Step]]:
+        """Steps one by one, but neighbours of one batch together."""
+        for batch, steps in itertools.groupby(self.steps, key=lambda step: step.batch):
+            if batch is None:
+                yield from ([step] for step in steps)
+            else:
+                yield list(steps)
 
     @staticmethod
     def _undo(done: list[Step], cause: BaseException) -> None:

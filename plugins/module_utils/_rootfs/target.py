@@ -46,6 +46,11 @@ def like(root: int, path: str, source: str) -> int:
     return (directory if stat.S_ISDIR(os.stat(source).st_mode) else file)(root, path)
 
 
+def like_fd(root: int, path: str, source: int) -> int:
+    """The same for a source that is open."""
+    return (directory if stat.S_ISDIR(os.fstat(source).st_mode) else file)(root, path)
+
+
 def optional(root: int, path: str) -> int:
     """A descriptor of what is there, or -1."""
     try:

@@ -1,0 +1,128 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a running container is not as its spec has it: asked of cgroupfs, /proc and the network each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._network import observe, sandbox, veth
+from . import attach, live
+from .container_options import volume_parts
+from .host import Host
+
+Spec = Mapping[str, Any]
+
+
+class Drift:
+    """An option whose value in the kernel is another."""
+
+    def __init__(self, option: str, present: Any, wanted: Any) -> None:
+        self.option = option
+        self.present = present
+        self.wanted = wanted
+
+
+def find(host: Host, name: str, spec: Spec, pid: int, lines: Mapping[str, str]) -> list[Drift]:
+    """``lines`` are names.network_lines of the container's networks."""
+    try:
+        found = _resources(host, name, spec) + _process(pid, spec) + _volumes(host, name, spec, pid)
+        return found + _network(host, name, spec, pid) + _names(host, name, spec, lines)
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it ended while we looked; that is seen elsewhere
+
+
+def _resources(host: Host, name: str, spec: Spec) -> list[Drift]:
+    manager = live.manager(host, name)
+    present, wanted = manager.read(), manager.expected(live.wanted_resources(host, spec))
+    found = []
+    for option, (group, key) in _SHOWN.items():
+        have, want = present.get(group, {}).get(key), wanted.get(group, {}).get(key)
+        # A limit that this kernel does not have would have kept the container from starting.
+        if have is not None and want is not None and have != want:
+            found.append(Drift(option, have, want))
+    return found
+
+
+_SHOWN = {
+    "memory": ("memory", "limit"),
+    "memory_swap": ("memory", "swap"),
+    "memory_reservation": ("memory", "reservation"),
+    "cpus": ("cpu", "quota"),
+    "cpu_shares": ("cpu", "shares"),
+    "cpuset_cpus": ("cpu", "cpus"),
+    "cpuset_mems": ("cpu", "mems"),
+    "pids_limit": ("pids", "limit"),
+    "blkio_weight": ("blockIO", "weight"),
+}
+
+
+def _process(pid: int, spec: Spec) -> list[Drift]:
+    found = []
+    with open(f"/proc/{pid}/oom_score_adj") as file:
+        score = int(file.read())
+    if score != spec["oom_score_adj"] and spec["oom_score_adj"]:
+        found.append(Drift("oom_score_adj", score, spec["oom_score_adj"]))
+    if spec["ulimits"]:
+        import resource
+
+        present = []
+        for limit in spec["ulimits"]:
+            kind = limit.split(":")[0]
+            soft, hard = resource.prlimit(pid, getattr(resource, f"RLIMIT_{kind.upper()}"))
+            present.append(f"{kind}:{soft}:{hard}")
+        # A process may lower its own soft limit; what it was given is the hard one.
+        if [entry.split(":")[::2] for entry in present] != [entry.split(":")[::2] for entry in spec["ulimits"]]:
+            found.append(Drift("ulimits", present, spec["ulimits"]))
+    return found
+
+
+def _volumes(host: Host, name: str, spec: Spec, pid: int) -> list[Drift]:
+    if not spec["volumes"]:
+        return []
+    with open(f"/proc/{pid}/mountinfo") as file:
+        mounted = {line.split()[4] for line in file}
+    missing = [entry for entry in spec["volumes"] if escaped(volume_parts(entry)[1]) not in mounted]
+    return [Drift("volumes", [v for v in spec["volumes"] if v not in missing], spec["volumes"])] if missing else []
+
+
+def escaped(path: str) -> str:
+    """As /proc/PID/mountinfo writes it (proc_pid_mountinfo(5))."""
+    return path.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
+
+
+def _network(host: Host, name: str, spec: Spec, pid: int) -> list[Drift]:
+    if not attach.uses_sandbox(spec):
+        return []
+    attachment = host.attachments.get(name)
+    wanted = {entry["name"] for entry in attach.network_names(spec)}
+    have = {endpoint.network for endpoint in attachment.endpoints} if attachment else set()
+    if have != wanted:
+        return [Drift("networks", sorted(have), sorted(wanted))]
+    found = []
+    if attachment is not None and attachment.endpoints:
+        inside = observe.inside(pid)
+        for wire in attach.wires(host, attachment):
+            for difference in veth.differences(wire, host.snapshot, inside):
+                found.append(Drift(f"networks: {difference.what}", difference.before, difference.after))
+    if attachment is not None and not attachment.running:
+        found.append(Drift("published_ports", "not led to the container", "led to it"))
+    if sandbox.identity(host.paths.netns(name)) == 0:
+        found.append(Drift("networks: namespace", "not pinned", host.paths.netns(name)))
+    return found
+
+
+def _names(host: Host, name: str, spec: Spec, lines: Mapping[str, str]) -> list[Drift]:
+    found = []
+    for file, content in attach.name_files(host, name, spec, lines).items():
+        path = f"{host.paths.bundle(name)}/{file}"
+        try:
+            with open(path) as stream:
+                present = stream.read()
+        except (FileNotFoundError, UnicodeDecodeError):
+            present = ""
+        if present != content:
+            found.append(Drift(f"/etc/{file}", present, content))
+    return found

@@ -1,0 +1,141 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many containers started, stopped and removed at once through the supervisor, in the order that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from .._errors import VesselError, WaitError
+from .host import Host
+
+# "done" and "started" hold when nothing more is to happen with the other; for the rest the supervisor is asked.
+_UNTIL = {"healthy": "healthy", "completed": "exited"}
+
+
+@dataclass
+class Call:
+    """A request to the supervisor, and what is done here before and after it. ``op`` may be empty."""
+
+    op: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+    before: Optional[Callable[[], Any]] = None
+    after: Optional[Callable[[dict[str, Any]], Any]] = None
+
+
+@dataclass
+class Job:
+    """What is to happen with one container; ``needs`` are (container, condition) that must hold before it begins."""
+
+    name: str
+    calls: list[Call]
+    needs: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Run:
+    def __init__(self, host: Host, jobs: list[Job], timeout: float) -> None:
+        self.client = host.client()
+        self.timeout = timeout
+        self.waiting = {job.name: job for job in jobs}
+        self.active: dict[str, list[Call]] = {}
+        self.requests: dict[int, tuple[str, str, Optional[Call]]] = {}  # id: (kind, container or condition's, call)
+        self.met: set[tuple[str, str]] = set()
+        self.asked: set[tuple[str, str]] = set()
+        self.error: Optional[BaseException] = None
+
+    def run(self) -> None:
+        self._advance()
+        while self.requests:
+            number, reply = self.client.next()
+            kind, name, call = self.requests.pop(number)
+            try:
+                self.client.result(reply)
+                if kind == "call":
+                    self._called(name, call, reply)
+                else:
+                    self._met(name, kind, reply)
+            except (VesselError, OSError) as error:
+                self._failed(error)
+            if self.error is None:
+                self._advance()
+        if self.error is None and self.waiting:
+            self.error = WaitError(
+                f"nothing can start any more; these wait for one another: {', '.join(sorted(self.waiting))}"
+            )
+        if self.error is not None:
+            raise self.error
+
+    def _failed(self, error: BaseException) -> None:
+        """The first error is the one to tell; what is under way comes to its end, and nothing new begins."""
+        self.error = self.error or error
+
+    def _advance(self) -> None:
+        """Begin all jobs whose needs hold, and ask for those conditions that nobody asked for yet."""
+        for name, job in list(self.waiting.items()):
+            open_needs = [need for need in job.needs if not self._holds(need)]
+            if not open_needs:
+                del self.waiting[name]
+                self.active[name] = list(job.calls)
+                self._next(name)
+                continue
+            for need in open_needs:
+                settled = need[0] not in self.waiting and need[0] not in self.active
+                if need[1] in _UNTIL and settled and need not in self.asked:
+                    self._ask(need)
+            if self.error is not None:
+                return
+
+    def _holds(self, need: tuple[str, str]) -> bool:
+        name, condition = need
+        if condition in _UNTIL:
+            return need in self.met
+        return name not in self.waiting and name not in self.active
+
+    def _ask(self, need: tuple[str, str]) -> None:
+        name, condition = need
+        self.asked.add(need)
+        number = self.client.submit("wait", name=name, until=_UNTIL[condition], timeout=self.timeout)
+        self.requests[number] = (condition, name, None)
+
+    def _met(self, name: str, condition: str, reply: dict[str, Any]) -> None:
+        if condition == "completed" and reply["status"].get("exit_code") != 0:
+            code = reply["status"].get("exit_code")
+            raise WaitError(f"container {name} ended with exit code {code}, and others wait for its success")
+        self.met.add((name, condition))
+
+    def _next(self, name: str) -> None:
+        """Go on until a call has to be waited for."""
+        calls = self.active[name]
+        while calls:
+            call = calls.pop(0)
+            try:
+                if call.before is not None:
+                    call.before()
+            except (VesselError, OSError) as error:
+                self._failed(error)
+                return
+            if call.op:
+                self.requests[self.client.submit(call.op, name=name, **call.fields)] = ("call", name, call)
+                return
+            if call.after is not None:
+                call.after({})
+        del self.active[name]
+
+    def _called(self, name: str, call: Optional[Call], reply: dict[str, Any]) -> None:
+        if call is not None and call.after is not None:
+            call.after(reply)
+        self._next(name)
+
+
+def run(host: Host, jobs: list[Job], timeout: float) -> None:
+    """Return when all is done; the first error otherwise. ``timeout`` bounds each wait for a condition, in seconds."""
+    merged: dict[str, Job] = {}
+    for job in jobs:
+        known = merged.setdefault(job.name, Job(job.name, []))
+        known.calls += job.calls
+        known.needs += job.needs
+    if merged:
+        _Run(host, list(merged.values()), timeout).run()

@@ -1,0 +1,262 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changing a container that runs: each option that the kernel can change under a process, and how."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .._cgroup.manager import Manager, open_manager
+from .._errors import KernelError, OptionError
+from .._kernel import mount as m
+from .._kernel import namespaces
+from .._kernel.openat2 import open_in_root, open_root
+from .._kernel.process import set_dumpable
+from .._rootfs import ops
+from .._rootfs import options as mount_options
+from .._rootfs import target as target_place
+from . import attach, compile, prepare
+from .container_options import volume_parts
+from .host import Host
+
+Spec = Mapping[str, Any]
+RESOURCES = frozenset(
+    (
+        "memory",
+        "memory_reservation",
+        "memory_swap",
+        "cpus",
+        "cpu_shares",
+        "cpuset_cpus",
+        "cpuset_mems",
+        "pids_limit",
+        "blkio_weight",
+    )
+)
+MONITORED = frozenset(
+    ("restart_policy", "restart_retries", "healthcheck", "stop_signal", "stop_timeout", "log_options")
+)
+NAMED = frozenset(
+    (
+        "networks",
+        "published_ports",
+        "dns_servers",
+        "dns_search_domains",
+        "dns_opts",
+        "etc_hosts",
+        "hostname",
+        "domainname",
+    )
+)
+
+
+def manager(host: Host, name: str) -> Manager:
+    return open_manager(host.paths.cgroup(name))
+
+
+def defaults(host: Host) -> dict[str, Any]:
+    """What a group has that nobody gave limits: our own parent group is one."""
+    cache = host.__dict__
+    if "_default_limits" not in cache:
+        parent = open_manager(os.path.dirname(host.paths.cgroup("any")))
+        cache["_default_limits"] = parent.read() if parent.exists() else {}
+    result: dict[str, Any] = cache["_default_limits"]
+    return result
+
+
+def wanted_resources(host: Host, spec: Spec) -> dict[str, Any]:
+    """linux.resources with every key that an option stands for; what is not declared has the default."""
+    declared = compile.resources(spec)
+    result = {group: dict(values) for group, values in defaults(host).items()}
+    for group, values in declared.items():
+        result.setdefault(group, {}).update(values)
+    return result
+
+
+_KEYS = {
+    "memory": [("memory", "limit"), ("memory", "swap")],
+    "memory_swap": [("memory", "limit"), ("memory", "swap")],
+    "memory_reservation": [("memory", "reservation")],
+    "cpus": [("cpu", "quota"), ("cpu", "period")],
+    "cpu_shares": [("cpu", "shares")],
+    "cpuset_cpus": [("cpu", "cpus")],
+    "cpuset_mems": [("cpu", "mems")],
+    "pids_limit": [("pids", "limit")],
+    "blkio_weight": [("blockIO", "weight")],
+}
+
+
+def apply_resources(host: Host, name: str, spec: Spec, options: Iterable[str]) -> None:
+    """Write the limits of these options, whatever is there."""
+    everything = wanted_resources(host, spec)
+    chosen: dict[str, dict[str, Any]] = {}
+    for option in options:
+        for group, key in _KEYS[option]:
+            if key in everything.get(group, {}):
+                chosen.setdefault(group, {})[key] = everything[group][key]
+    try:
+        manager(host, name).apply(chosen)
+    except KernelError as error:
+        names = ", ".join(sorted(options))
+        raise KernelError(f"{names}: {error.operation}", error.obj, error.errno, hint=error.hint) from None
+
+
+def apply_ulimits(host: Host, name: str, spec: Spec, before: Spec) -> None:
+    """prlimit(2) for each process. A limit that is declared no more goes back to the supervisor's own."""
+    wanted = {limit.split(":")[0]: limit.split(":")[1:] for limit in spec["ulimits"]}
+    for limit in before["ulimits"]:
+        kind = limit.split(":")[0]
+        if kind not in wanted:
+            inherited = resource.getrlimit(getattr(resource, f"RLIMIT_{kind.upper()}"))
+            wanted[kind] = [str(value) for value in inherited]
+    for pid in manager(host, name).pids():
+        for kind, (soft, hard) in wanted.items():
+            _prlimit(pid, kind, int(soft), int(hard))
+
+
+def _prlimit(pid: int, kind: str, soft: int, hard: int) -> None:
+    try:
+        resource.prlimit(pid, getattr(resource, f"RLIMIT_{kind.upper()}"), (soft, hard))
+    except ProcessLookupError:
+        pass
+    except (PermissionError, ValueError):
+        hint = "raising a hard limit needs CAP_SYS_RESOURCE, which this host does not give"
+        raise OptionError("ulimits", f"{kind}:{soft}:{hard}", "is above the limit of this host", hint=hint) from None
+
+
+def apply_oom_score(host: Host, name: str, spec: Spec) -> None:
+    for pid in manager(host, name).pids():
+        try:
+            with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+                file.write(str(spec["oom_score_adj"]))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except PermissionError:
+            hint = "lowering it needs CAP_SYS_RESOURCE, which this host does not give"
+            raise OptionError("oom_score_adj", spec["oom_score_adj"], "is refused by the kernel", hint=hint) from None
+
+
+def inside(pid: int, kinds: Iterable[str], action: Callable[[], None]) -> None:
+    """Run the action in namespaces of the process, in a child of ours: joining leads nowhere back."""
+    files = {kind: os.open(f"/proc/{pid}/ns/{namespaces.FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds}
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            set_dumpable(False)
+            for kind, fd in files.items():
+                namespaces.setns(fd, namespaces.FLAGS[kind])
+            action()
+            code = 0
+        except KernelError as error:
+            os.write(writer, f"{error.errno} {error.operation}\0{error.obj}".encode())
+        except OSError as error:
+            os.write(writer, f"{error.errno or 0} change\0{error.filename}".encode())
+        finally:
+            os._exit(code)
+    os.close(writer)
+    for fd in files.values():
+        os.close(fd)
+    with os.fdopen(reader, "rb") as file:
+        message = file.read().decode()
+    if os.waitpid(child, 0)[1]:
+        number, _, rest = message.partition(" ")
+        operation, _, obj = rest.partition("\0")
+        raise KernelError(operation or "join the namespaces of", obj or pid, int(number or 0))
+
+
+def apply_hostname(pid: int, name: str, spec: Spec) -> None:
+    def act() -> None:
+        namespaces.sethostname(spec["hostname"] or name)
+        namespaces.setdomainname(spec["domainname"] or "(none)")
+
+    inside(pid, ["uts"], act)
+
+
+def apply_sysctls(pid: int, spec: Spec, before: Spec) -> None:
+    """One that is declared no more keeps its value: nobody knows what it was."""
+    changed = {key: value for key, value in spec["sysctls"].items() if before["sysctls"].get(key) != value}
+
+    def act() -> None:
+        for key, value in changed.items():
+            with open(f"/proc/sys/{key.replace('.', '/')}", "w") as file:
+                file.write(value)
+
+    inside(pid, ["network", "ipc"], act)
+
+
+def apply_shm(pid: int, spec: Spec) -> None:
+    flags = m.MS_REMOUNT | m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
+    inside(pid, ["mount"], lambda: m.mount("none", "/dev/shm", None, flags, f"size={spec['shm_size']}"))
+
+
+def mount_volume(pid: int, source: str, target: str, words: Iterable[str]) -> None:
+    """Attach a copy of the source's mount inside the container, flags and all, through descriptors."""
+    options = mount_options.parse(["rbind", *words])
+    tree = m.open_tree(source, m.OPEN_TREE_CLONE | m.AT_RECURSIVE)
+
+    def act() -> None:
+        root = open_root("/")
+        place = target_place.like_fd(root, target, tree)
+        ops.attach(tree, place, options, recursive=True)
+
+    try:
+        inside(pid, ["mount"], act)
+    finally:
+        os.close(tree)
+
+
+def unmount_volume(pid: int, target: str) -> None:
+    """Take the volume off. The last component is not followed, and the parent is held by a descriptor: whoever is
+    inside could put a symlink to another mount of the container in its way."""
+
+    def act() -> None:
+        root = open_root("/")
+        parent, _, name = target.rpartition("/")
+        fd = open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY)
+        os.fchdir(fd)
+        m.umount2(name, m.MNT_DETACH | m.UMOUNT_NOFOLLOW)
+
+    inside(pid, ["mount"], act)
+
+
+def apply_volumes(host: Host, name: str, pid: int, spec: Spec, before: Spec) -> None:
+    """Those that are declared no more go first: one may come back with another mode."""
+    around = prepare.surroundings(host, name, spec)
+    kept = set(spec["volumes"]) & set(before["volumes"])
+    for entry in reversed(before["volumes"]):
+        if entry not in kept:
+            unmount_volume(pid, volume_parts(entry)[1])
+    for entry in spec["volumes"]:
+        if entry not in kept:
+            source, target, words = volume_parts(entry)
+            mount_volume(pid, source if source.startswith("/") else around.volumes[source], target, words)
+
+
+def swap_secrets(host: Host, name: str, pid: int, spec: Spec) -> None:
+    """The first secret brings the directory, the last takes it away."""
+    if spec["secrets"]:
+        prepare.write_secrets(host.paths, name, spec)
+        words = ("ro", "nosuid", "noexec", "nodev")
+        mount_volume(pid, compile.secrets_directory(host.paths, name), compile.SECRETS_INSIDE, words)
+    else:
+        unmount_volume(pid, compile.SECRETS_INSIDE)
+
+
+def apply_networks(host: Host, name: str, spec: Spec) -> None:
+    """Attach and detach; then names and rules for all whom it concerns."""
+    before = host.attachments.get(name)
+    old = {endpoint.network: endpoint for endpoint in before.endpoints} if before else {}
+    new = attach.allocate(host, name, spec)
+    have = {endpoint.network: endpoint for endpoint in new.endpoints}
+    gone = [endpoint for network, endpoint in old.items() if network not in have or have[network].mac != endpoint.mac]
+    attach.disconnect(host, gone)
+    if attach.uses_sandbox(spec):
+        attach.connect(host, name, new, attach.rtnl(host))
+    host.save_attachment(name)
+    attach.touch(host, name, {*old, *have})

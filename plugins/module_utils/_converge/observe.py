@@ -1,0 +1,93 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What container_info tells: of the supervisor's word, the kernel's figures, and the declaration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._cgroup.manager import open_manager
+from .._errors import KernelError, NotFoundError
+from .._paths import Paths
+from . import prepare, store
+from .containers import shown
+from .host import Host
+
+
+def facts(paths: Paths, names: list[str] | None = None) -> list[dict[str, Any]]:
+    """One entry a container, sorted by name; NotFoundError for a name that is none."""
+    host = Host(paths)
+    wanted = store.names(paths, prepare.KIND) if names is None else names
+    return [_fact(host, name) for name in sorted(wanted)]
+
+
+def fact(paths: Paths, name: str) -> dict[str, Any]:
+    """The container's facts; empty when there is none."""
+    return _fact(Host(paths), name) if store.read_spec(paths, prepare.KIND, name) else {}
+
+
+def _fact(host: Host, name: str) -> dict[str, Any]:
+    present = prepare.look(host.paths, name)
+    spec, status = present.spec, present.status
+    if spec is None:
+        raise NotFoundError("container", name)
+    pid = present.pid
+    state = status.get("status", "created") if pid or status.get("status") != "running" else "exited"
+    usage = _usage(host, name)
+    return {
+        "name": name,
+        "state": state,
+        "pid": pid,
+        "started_at": status.get("started_at", ""),
+        "finished_at": status.get("finished_at", ""),
+        "exit_code": status.get("exit_code"),
+        "oom_killed": bool(status.get("oom_killed")) or bool(usage.get("oom_kills")),
+        "error": status.get("error", ""),
+        "restarts": status.get("restarts", 0),
+        "health": status.get("health"),
+        "image": spec["image"],
+        "image_id": spec.get("image_id", ""),
+        "labels": spec["labels"],
+        "networks": _networks(host, name),
+        "published_ports": _ports(host, name),
+        "limits": _limits(host, name),
+        "usage": usage,
+        "log_path": host.paths.log(name) if spec["log_driver"] == "file" else "",
+        "config": shown(spec),
+    }
+
+
+def _networks(host: Host, name: str) -> list[dict[str, Any]]:
+    attachment = host.attachments.get(name)
+    return [
+        {
+            "name": endpoint.network,
+            "interface": endpoint.ifname,
+            "host_interface": endpoint.peer,
+            "ipv4_address": endpoint.ipv4.partition("/")[0],
+            "ipv6_address": endpoint.ipv6.partition("/")[0],
+            "mac_address": endpoint.mac,
+            "aliases": list(endpoint.aliases),
+        }
+        for endpoint in (attachment.endpoints if attachment else [])
+    ]
+
+
+def _ports(host: Host, name: str) -> list[str]:
+    attachment = host.attachments.get(name)
+    return [str(port) for port in attachment.ports] if attachment else []
+
+
+def _limits(host: Host, name: str) -> dict[str, Any]:
+    """What the kernel has now, empty when no process runs."""
+    manager = open_manager(host.paths.cgroup(name))
+    return manager.read() if manager.exists() else {}
+
+
+def _usage(host: Host, name: str) -> dict[str, int]:
+    manager = open_manager(host.paths.cgroup(name))
+    try:
+        return manager.stats() if manager.exists() else {}
+    except KernelError:
+        return {}  # it ended between the two

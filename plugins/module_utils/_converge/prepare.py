@@ -1,0 +1,354 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies ready before a container's process is made: its directories, its bundle, its secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .._errors import NotFoundError, OptionError, StateError
+from .._image.store import Image
+from .._kernel import mount as m
+from .._kernel.file import remove_tree, write_atomic
+from .._kernel.process import alive
+from .._paths import Paths
+from . import attach, compile, identity, store
+from .container_options import volume_parts
+from .host import Host
+
+Spec = Mapping[str, Any]
+KIND = "containers"
+# Option: the namespaces of another container that it can join.
+_JOINED = {"pid_mode": ("pid",), "ipc_mode": ("ipc",)}
+
+
+@dataclass(frozen=True)
+class Present:
+    """What there is of a container: what was declared, what was last made so, what the supervisor says."""
+
+    name: str
+    declared: dict[str, Any] | None
+    applied: dict[str, Any] | None
+    status: dict[str, Any]
+
+    @property
+    def spec(self) -> dict[str, Any] | None:
+        """What it is compared with: what was made so, where that is known."""
+        return self.applied or self.declared
+
+    @property
+    def pid(self) -> int:
+        """Its process, 0 when none runs; the kernel is asked."""
+        pid = self.status.get("pid") or 0
+        return pid if pid and alive(pid, self.status.get("pid_start") or 0) else 0
+
+
+def look(paths: Paths, name: str) -> Present:
+    bundle = paths.bundle(name)
+    declared = store.read_spec(paths, KIND, name)
+    applied = _load(f"{bundle}/applied.json")
+    return Present(name, declared, applied, _load(f"{bundle}/status.json") or {})
+
+
+def _load(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as file:
+            return dict(json.load(file))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def image_of(host: Host, spec: Spec) -> Image:
+    image = host.image(spec["image"])
+    if image is None:
+        raise OptionError(
+            "image", spec["image"], "is no image of this host", hint="declare it with vessel.host.image first"
+        )
+    return image
+
+
+def surroundings(host: Host, name: str, spec: Spec) -> compile.Surroundings:
+    """What the declaration means on this host now; errors name the option."""
+    image = image_of(host, spec)
+    layers = host.store.directories(image)
+    return compile.Surroundings(
+        host.paths,
+        name,
+        image,
+        layers,
+        _identity(host.paths, name, spec, image, layers),
+        _netns(host, name, spec),
+        _joined(host, spec),
+        _volumes(host, spec),
+    )
+
+
+def _identity(paths: Paths, name: str, spec: Spec, image: Image, layers: list[str]) -> identity.Identity:
+    user = spec["user"] or image.config.get("User") or ""
+    plain = user in ("", "0", "root") and not spec["groups"]
+    if plain:
+        return identity.Identity()  # nothing to look up
+    # The container may have added users of its own.
+    tree = [f"{paths.resource(KIND, name)}/upper", *reversed(layers)]
+    passwd, group = identity.read_file(tree, "etc/passwd"), identity.read_file(tree, "etc/group")
+    return identity.resolve(user, spec["groups"], passwd, group)
+
+
+def _netns(host: Host, name: str, spec: Spec) -> str:
+    mode = spec["network_mode"] or ""
+    if mode == "host":
+        return ""
+    if mode.startswith("container:"):
+        other = mode.partition(":")[2]
+        _need_container(host, "network_mode", mode, other)
+        return host.paths.netns(other)
+    return host.paths.netns(name)
+
+
+def _need_container(host: Host, option: str, value: str, other: str) -> None:
+    if store.read_spec(host.paths, KIND, other) is None and other not in host.coming_containers:
+        raise OptionError(option, value, f"names {other}, which is no container of this host")
+
+
+def _joined(host: Host, spec: Spec) -> dict[str, str]:
+    found = {}
+    for option, kinds in _JOINED.items():
+        kind, _, other = spec[option].partition(":")
+        if kind != "container":
+            continue
+        _need_container(host, option, spec[option], other)
+        pid = look(host.paths, other).pid
+        for namespace in kinds:
+            found[namespace] = f"/proc/{pid}/ns/{namespace}" if pid else ""
+    return found
+
+
+def _volumes(host: Host, spec: Spec) -> dict[str, str]:
+    from .volumes import source
+
+    found = {}
+    for index, entry in enumerate(spec["volumes"]):
+        name = volume_parts(entry)[0]
+        if name.startswith("/"):
+            if not os.path.exists(name):
+                raise OptionError(f"volumes[{index}]", entry, f"binds {name}, which is not on this host; make it first")
+            continue
+        try:
+            found[name] = source(host.paths, name)
+        except NotFoundError:
+            if name not in host.coming_volumes:
+                hint = "declare it with vessel.host.volume first"
+                raise OptionError(
+                    f"volumes[{index}]", entry, f"names {name}, which is no volume of this host", hint=hint
+                ) from None
+            found[name] = f"{host.paths.resource('volumes', name)}/data"
+    return found
+
+
+def check(host: Host, name: str, spec: Spec) -> None:
+    """Everything that can be refused before the first side effect."""
+    if not spec.get("image"):
+        raise OptionError(
+            "image", None, f"is missing; the container {name} is not there yet, and needs one to be made from"
+        )
+    attach.check(host, name, spec)
+    around = surroundings(host, name, spec)
+    compile.config(spec, around)
+    compile.monitor(spec, around)
+    _check_memory(spec)
+    _check_cores(spec)
+    _check_sysctls(spec)
+
+
+def _check_memory(spec: Spec) -> None:
+    memory, swap = spec["memory"], spec["memory_swap"]
+    if swap > 0 and memory <= 0:
+        raise OptionError("memory_swap", swap, "is memory and swap together, and needs memory to be given")
+    if 0 < swap < memory:
+        raise OptionError("memory_swap", swap, f"is less than memory, {memory}; it is memory and swap together")
+    if 0 < memory < spec["memory_reservation"]:
+        raise OptionError("memory_reservation", spec["memory_reservation"], f"is more than memory, {memory}")
+    # Below this the process that becomes the container can't be made.
+    if 0 < memory < 4 << 20:
+        raise OptionError("memory", memory, "is too small to start a process in; use 4m or more, or 0 for no limit")
+
+
+def _check_cores(spec: Spec) -> None:
+    from .container_options import parse_cpuset
+
+    for option, path in (
+        ("cpuset_cpus", "/sys/devices/system/cpu/online"),
+        ("cpuset_mems", "/sys/devices/system/node/online"),
+    ):
+        if not spec[option]:
+            continue
+        try:
+            with open(path) as file:
+                online = file.read().strip()
+        except FileNotFoundError:
+            online = "0"
+        have, wanted = _numbers(parse_cpuset(online, option)), _numbers(spec[option])
+        if wanted - have:
+            raise OptionError(option, spec[option], f"names what this host does not have; it has {online}")
+    count = os.cpu_count() or 1
+    if spec["cpus"] > count:
+        raise OptionError("cpus", spec["cpus"], f"is more than the {count} cores of this host")
+
+
+def _numbers(text: str) -> set[int]:
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        low, _, high = part.partition("-")
+        found.update(range(int(low), int(high or low) + 1))
+    return found
+
+
+def _check_sysctls(spec: Spec) -> None:
+    for name in spec["sysctls"]:
+        host_net = name.startswith("net.") and spec["network_mode"] == "host"
+        host_ipc = not name.startswith("net.") and spec["ipc_mode"] == "host"
+        if host_net or host_ipc:
+            raise OptionError(
+                f"sysctls.{name}", spec["sysctls"][name], "would change the host, whose namespace the container shares"
+            )
+
+
+def home(host: Host, name: str, image: Image) -> None:
+    """The writable layer; one that was made over another image's layers can't go on over these."""
+    base = host.paths.resource(KIND, name)
+    store.make_directory(host.paths, base)
+    marker, layers = f"{base}/base.json", list(image.layers)
+    if _load(marker) != {"layers": layers}:
+        remove_tree(f"{base}/upper")
+        remove_tree(f"{base}/work")
+        write_atomic(marker, json.dumps({"layers": layers}).encode(), durable=False)
+    for directory in ("upper", "work"):
+        os.makedirs(f"{base}/{directory}", mode=0o755, exist_ok=True)
+
+
+def bundle(host: Host, name: str, spec: Spec) -> None:
+    """config.json and monitor.json, and applied.json last: it says that all of it is as this spec has it."""
+    around = surroundings(host, name, spec)
+    for kind, path in around.joined.items():
+        if not path:
+            raise StateError(
+                f"container {name} is to join the {kind} namespace of a container that does not run",
+                hint="start it first",
+            )
+    directory = host.paths.bundle(name)
+    os.makedirs(f"{directory}/rootfs", mode=0o711, exist_ok=True)
+    if spec["secrets"]:
+        write_secrets(host.paths, name, spec)
+    else:
+        remove_secrets(host.paths, name)
+    for file in compile.BUNDLE_FILES:
+        os.close(os.open(f"{directory}/{file}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    _write(f"{directory}/config.json", compile.config(spec, around))
+    _write(f"{directory}/monitor.json", compile.monitor(spec, around))
+    applied(host.paths, name, {**spec, "image_id": around.image.id})
+
+
+def monitor(host: Host, name: str, spec: Spec) -> None:
+    """monitor.json alone, for what only the supervisor has to know."""
+    _write(f"{host.paths.bundle(name)}/monitor.json", compile.monitor(spec, surroundings(host, name, spec)))
+
+
+def applied(paths: Paths, name: str, spec: Spec) -> None:
+    _write(f"{paths.bundle(name)}/applied.json", stored(spec))
+
+
+def _write(path: str, data: Any) -> None:
+    write_atomic(path, json.dumps(data, sort_keys=True).encode(), mode=0o600, durable=False)
+
+
+def stored(spec: Spec) -> dict[str, Any]:
+    """The spec as it may lie on a disk: of secrets only who may read them, and a salted digest."""
+    return {**spec, "secrets": [_digested(secret) for secret in spec["secrets"]]}
+
+
+def _digested(secret: Mapping[str, Any]) -> dict[str, Any]:
+    if "content" not in secret:
+        return dict(secret)
+    salt = os.urandom(16).hex()
+    kept = {key: value for key, value in secret.items() if key != "content"}
+    return {**kept, "salt": salt, "digest": digest(salt, secret["content"])}
+
+
+def digest(salt: str, content: str) -> str:
+    """Slow on purpose: a secret may be short, and its digest lies on a disk."""
+    return hashlib.pbkdf2_hmac("sha256", content.encode(), bytes.fromhex(salt), 20000).hex()
+
+
+def same_secrets(declared: list[dict[str, Any]], present: list[dict[str, Any]]) -> bool:
+    """Without knowing what is stored: each declared content is digested with the stored salt."""
+    have = {entry["name"]: entry for entry in present}
+    if set(have) != {entry["name"] for entry in declared}:
+        return False
+    return all(_same_secret(entry, have[entry["name"]]) for entry in declared)
+
+
+def _same_secret(declared: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
+    if any(declared[key] != present[key] for key in ("uid", "gid", "mode")):
+        return False
+    if "content" not in declared:
+        return declared.get("digest") == present.get("digest")
+    return present.get("content") == declared["content"] or present.get("digest") == digest(
+        present.get("salt", ""), declared["content"]
+    )
+
+
+def write_secrets(paths: Paths, name: str, spec: Spec) -> None:
+    """Files in memory. A directory is bound inside, so that a file that is replaced is seen."""
+    base = f"{paths.run}/secrets"
+    os.makedirs(base, mode=0o700, exist_ok=True)
+    if not os.path.ismount(base):
+        m.mount("vessel-secrets", base, "tmpfs", m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC, "mode=700,size=16m")
+    directory = compile.secrets_directory(paths, name)
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    wanted = {secret["name"]: secret for secret in spec["secrets"]}
+    for file in os.listdir(directory):
+        if file not in wanted:
+            os.unlink(f"{directory}/{file}")
+    for file, secret in wanted.items():
+        path = f"{directory}/{file}"
+        if "content" in secret:
+            write_atomic(path, secret["content"].encode(), mode=0o600, durable=False)
+        if not os.path.exists(path):
+            hint = "secrets are kept in memory alone; run the play that has them"
+            raise StateError(f"container {name}: the content of the secret {file} is gone", hint=hint)
+        os.chown(path, secret["uid"], secret["gid"])
+        os.chmod(path, secret["mode"])
+
+
+def remove_secrets(paths: Paths, name: str) -> None:
+    directory = compile.secrets_directory(paths, name)
+    if os.path.isdir(directory):
+        remove_tree(directory)
+    base = os.path.dirname(directory)
+    if os.path.ismount(base) and not os.listdir(base):
+        m.umount2(base, m.MNT_DETACH)
+        os.rmdir(base)
+
+
+def discard(paths: Paths, name: str) -> None:
+    """Everything of a container that is stopped and off its networks."""
+    remove_secrets(paths, name)
+    remove_tree(paths.bundle(name))
+    base = paths.resource(KIND, name)
+    for entry in ("upper", "work"):
+        remove_tree(f"{base}/{entry}")
+    for entry in os.listdir(base) if os.path.isdir(base) else []:
+        if entry != "spec.json":
+            remove_tree(f"{base}/{entry}")
+    store.remove_spec(paths, KIND, name)
+    for directory in (f"{paths.run}/bundles", f"{paths.run}/endpoints", paths.runtime, paths.run):
+        try:
+            os.rmdir(directory)
+        except OSError:
+            pass  # others are there still

@@ -1,0 +1,80 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of a stack: a mapping of each kind, each with the options of the module of that kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._errors import OptionError
+from . import container_options, image_options, network_options, volume_options
+from .options import Option, parse_options
+from .parse import Parser, choice, parse_bool, parse_duration, parse_name
+from .plan import Cost
+
+CONDITIONS = ("started", "healthy", "completed")
+_CONTAINER = (
+    *container_options.OPTIONS,
+    *(option for option in container_options.DIRECTIVES if option.name in ("state", "paused")),
+)
+
+
+def parse_depends_on(value: Any, option: str) -> dict[str, str]:
+    """A list of names, or a mapping name: condition; compose's service_healthy and the like are understood."""
+    if isinstance(value, (list, tuple)):
+        value = dict.fromkeys(value, "started")
+    if not isinstance(value, dict):
+        raise OptionError(option, value, "is not a list of names, nor a mapping name: condition")
+    return {parse_name(name, option): _condition(text, f"{option}.{name}") for name, text in sorted(value.items())}
+
+
+def _condition(value: Any, option: str) -> str:
+    if isinstance(value, dict):
+        value = value.get("condition", "started")
+    text = str(value).removeprefix("service_").replace("completed_successfully", "completed")
+    return str(choice(*CONDITIONS)(text, option))
+
+
+DEPENDS_ON = Option("depends_on", parse_depends_on, "raw", default={}, cost=Cost.live)
+
+
+def named(options: tuple[Option, ...], *, key: Parser = parse_name) -> Parser:
+    """A parser of a mapping name: options of that kind."""
+
+    def parse(value: Any, option: str) -> dict[str, dict[str, Any]]:
+        if not isinstance(value, dict):
+            raise OptionError(option, value, "is not a mapping; write the name, a colon, and below it its options")
+        result = {}
+        for name, body in value.items():
+            where = f"{option}.{name}"
+            if body is not None and not isinstance(body, dict):
+                raise OptionError(where, body, "is not a mapping of options")
+            result[key(name, where)] = parse_options(options, body or {}, where)
+        return result
+
+    return parse
+
+
+def _without(options: tuple[Option, ...], *names: str) -> tuple[Option, ...]:
+    return tuple(option for option in options if option.name not in ("name", "state", *names))
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("name", parse_name, required=True),
+    Option(
+        "state",
+        choice("present", "stopped", "absent"),
+        choices=("present", "stopped", "absent"),
+        default="present",
+        shown_default="present",
+    ),
+    Option("networks", named(_without(network_options.OPTIONS, "force")), "dict", default={}),
+    Option("volumes", named(_without(volume_options.OPTIONS)), "dict", default={}),
+    Option("images", named(_without(image_options.OPTIONS), key=container_options.parse_image), "dict", default={}),
+    Option("containers", named((*_CONTAINER, DEPENDS_ON)), "dict", default={}),
+    Option("prune", parse_bool, "bool", default=False, shown_default=False),
+    Option("recreate", parse_bool, "bool", default=False, shown_default=False),
+    next(option for option in container_options.DIRECTIVES if option.name == "max_disruption"),
+    Option("wait_timeout", parse_duration, "str", default=300.0),
+)

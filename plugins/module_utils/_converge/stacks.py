@@ -1,0 +1,285 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stacks: a host's images, networks, volumes and containers as one declaration, converged as one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
+
+from .._errors import OptionError
+from .._paths import Paths
+from . import containers, firewall, images, networks, store, volumes
+from .host import Host
+from .jobs import Job
+from .plan import Plan, Step
+
+KIND = "stacks"
+Desired = Mapping[str, Any]
+
+
+class Staged(Plan):
+    """Stages, each planned when the one before is done: what a container is made from must be there to be looked at.
+
+    Until then ``steps`` hold what each stage is expected to do, which is what check mode shows.
+    """
+
+    def __init__(self, stages: list[Callable[[bool], Plan]]) -> None:
+        """Each stage is a function of ``preview``."""
+        self._stages = stages
+        self._plans = [stage(True) for stage in stages]
+        super().__init__([step for plan in self._plans for step in plan])
+
+    def apply(self) -> None:
+        done: list[Step] = []
+        real: list[Plan] = []
+        for stage, expected in zip(self._stages, self._plans):
+            try:
+                plan = stage(False) if any(step for earlier in real for step in earlier) else expected
+                real.append(plan)
+                plan.apply()
+            except BaseException as error:
+                self._undo(done, error)
+                raise
+            done.extend(plan.steps)
+        self.steps = [step for plan in real for step in plan]
+
+
+def plan(paths: Paths, desired: Desired) -> Plan:
+    """What makes the stack as desired; each option left out has its default."""
+    check(desired)
+    stored = store.read_spec(paths, KIND, desired["name"])
+    if desired["state"] == "absent":
+        return _absence(paths, desired, stored)
+    stages = [
+        lambda preview: _surroundings(paths, desired),
+        lambda preview: _containers(paths, desired, stored, preview=preview),
+        lambda preview: _leftovers(paths, desired, stored),
+    ]
+    return Staged(stages)
+
+
+# before anything is done
+
+
+def check(desired: Desired) -> None:
+    """What the parts can't see by themselves: they name one another."""
+    declared = desired.get("containers") or {}
+    for name, body in declared.items():
+        for other in body.get("depends_on") or {}:
+            if other not in declared:
+                problem = f"names {other}, which is no container of the stack"
+                raise OptionError(f"containers.{name}.depends_on", list(body["depends_on"]), problem)
+    order(declared)
+    _check_ports(declared)
+
+
+def order(declared: Mapping[str, Desired]) -> list[str]:
+    """Names, what others depend on first; OptionError for a cycle."""
+    done: list[str] = []
+    seen: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            cycle = " -> ".join([*path[path.index(name) :], name])
+            raise OptionError(
+                f"containers.{name}.depends_on", list(declared[name]["depends_on"]), f"is a cycle: {cycle}"
+            )
+        if name in seen:
+            return
+        for other in sorted(declared[name].get("depends_on") or {}):
+            visit(other, (*path, name))
+        seen.add(name)
+        done.append(name)
+
+    for name in declared:
+        visit(name, ())
+    return done
+
+
+def _check_ports(declared: Mapping[str, Desired]) -> None:
+    """Two of the stack that want one port of the host."""
+    owners: dict[tuple[str, str], str] = {}
+    for name, body in declared.items():
+        for text in body.get("published_ports") or []:
+            _, port, rest = text.rsplit(":", 2)
+            key = (port, rest.partition("/")[2])
+            if port and key in owners and owners[key] != name:
+                problem = f"is published by the container {owners[key]} of this stack too"
+                raise OptionError(f"containers.{name}.published_ports", text, problem)
+            if port:
+                owners[key] = name
+
+
+# images, volumes, networks
+
+
+def _surroundings(paths: Paths, desired: Desired) -> Plan:
+    result = Plan()
+    planned: set[str] = set()
+    for name in _image_order(desired.get("images") or {}):
+        result.extend(images.plan(paths, {**desired["images"][name], "name": name}, whole=True, planned=planned))
+    for name, body in sorted((desired.get("volumes") or {}).items()):
+        result.extend(volumes.plan(paths, {**body, "name": name}, whole=True))
+    declared = sorted((desired.get("networks") or {}).items())
+    if declared:
+        seen, others = networks.snapshot(), firewall.networks(paths)
+        for name, body in declared:
+            result.extend(networks.plan(paths, {**body, "name": name}, whole=True, seen=seen, others=others))
+    return result
+
+
+def _image_order(declared: Mapping[str, Desired]) -> list[str]:
+    """A base of the stack before those that are built from it."""
+    done: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise OptionError(
+                f"images.{name}.from", declared[name]["from"], f"is a cycle: {' -> '.join([*path, name])}"
+            )
+        base = str(declared[name].get("from") or "")
+        if base in declared:
+            visit(base, (*path, name))
+        if name not in done:
+            done.append(name)
+
+    for name in declared:
+        visit(name, ())
+    return done
+
+
+# containers
+
+
+def _containers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]], *, preview: bool) -> Plan:
+    host = Host(paths)
+    if preview:
+        _announce(host, desired)
+    declared = desired.get("containers") or {}
+    result = _remember(paths, desired, stored)
+    names = order(declared)
+    host.coming_containers.update(names)
+    for name in names:
+        wanted = {**declared[name], "name": name, "max_disruption": desired.get("max_disruption")}
+        needs = sorted((wanted.pop("depends_on", None) or {}).items())
+        wanted.setdefault("state", "stopped" if desired["state"] == "stopped" else "started")
+        wanted["recreate"] = desired.get("recreate")
+        part = containers.plan(paths, wanted, whole=True, host=host)
+        result.extend(_with_needs(part, needs))
+    for name in _dropped(desired, stored, "containers"):
+        result.extend(containers.plan(paths, {"name": name, "state": "absent"}, host=host))
+    return arrange(host, result, float(desired.get("wait_timeout") or containers.WAIT))
+
+
+def _announce(host: Host, desired: Desired) -> None:
+    """For a preview: what the first stage will have made."""
+    planned: set[str] = set()
+    for name in _image_order(desired.get("images") or {}):
+        images.plan(host.paths, {**desired["images"][name], "name": name}, whole=True, planned=planned)
+    host.coming_images |= planned
+    host.coming_volumes |= set(desired.get("volumes") or {})
+    for name, body in sorted((desired.get("networks") or {}).items()):
+        networks.plan(host.paths, {**body, "name": name}, whole=True, seen=host.snapshot, others=host.networks)
+
+
+def _with_needs(part: Plan, needs: list[tuple[str, str]]) -> Plan:
+    for step in part:
+        if isinstance(step.payload, Job):
+            step.payload.needs = list(needs)
+    return part
+
+
+def _remember(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
+    """What the stack consists of, so that the next declaration knows what it left out."""
+    spec = {kind: sorted(desired.get(kind) or {}) for kind in ("images", "networks", "volumes", "containers")}
+    spec["depends_on"] = {  # type: ignore[assignment]
+        name: body.get("depends_on") or {} for name, body in (desired.get("containers") or {}).items()
+    }
+    if not desired.get("prune") and stored:
+        # What is not pruned stays the stack's, and goes with it.
+        for kind in ("networks", "volumes", "containers"):
+            spec[kind] = sorted({*spec[kind], *stored.get(kind, [])})
+    if spec == stored:
+        return Plan()
+
+    def undo() -> None:
+        if stored is None:
+            store.remove_spec(paths, KIND, desired["name"])
+        else:
+            store.write_spec(paths, KIND, desired["name"], stored)
+
+    do = lambda: store.write_spec(paths, KIND, desired["name"], spec)  # noqa: E731
+    return Plan([Step(f"stack {desired['name']}", "remember", do, undo, hidden=True)])
+
+
+def _dropped(desired: Desired, stored: Optional[dict[str, Any]], kind: str) -> list[str]:
+    if not stored or not desired.get("prune"):
+        return []
+    return sorted(set(stored.get(kind, [])) - set(desired.get(kind) or {}))
+
+
+def arrange(host: Host, plan: Plan, timeout: float = containers.WAIT) -> Plan:
+    """The steps of many containers, like with like, so that batches are as large as they can be."""
+    batches = {name: containers.host_batch(host, function) for name, function in containers.BATCHES.items()}
+    rank = {id(batches["create"]): 0, id(batches["commit"]): 2, id(batches["jobs"]): 3}
+    ordered = sorted(plan.steps, key=lambda step: rank.get(id(step.batch), 1))
+    commits = [step for step in ordered if step.batch is batches["commit"]]
+    rest = [step for step in ordered if step.batch is not batches["commit"]]
+    jobs = [step for step in rest if step.batch is batches["jobs"]]
+    host.wait_timeout = timeout
+    before = [step for step in rest if step.batch is not batches["jobs"]]
+    return Plan([*before, *commits[:1], *jobs, *commits[1:2]])
+
+
+# what the stack no longer has
+
+
+def _leftovers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
+    result = Plan()
+    dropped = _dropped(desired, stored, "networks")
+    for name in dropped:
+        result.extend(_network_removal(paths, name))
+    result.extend(firewall.plan(paths))
+    return result
+
+
+def _network_removal(paths: Paths, name: str) -> Plan:
+    """Planned before its containers are gone, it is only announced."""
+    from . import users
+
+    if users.of_network(paths, name):
+        return Plan([Step(f"network {name}", "remove", lambda: None)])
+    return networks.plan(paths, {"name": name, "state": "absent"})
+
+
+def _absence(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
+    """Containers, then networks. Volumes and images stay: data goes only when its volume is removed by name."""
+    known = stored or {}
+    names = sorted({*known.get("containers", []), *(desired.get("containers") or {})})
+    nets = sorted({*known.get("networks", []), *(desired.get("networks") or {})})
+    needs = known.get("depends_on") or {
+        name: body.get("depends_on") or {} for name, body in (desired.get("containers") or {}).items()
+    }
+
+    def remove_containers(preview: bool) -> Plan:
+        host, result = Host(paths), Plan()
+        for name in names:
+            # Who depends on it goes before it.
+            before = [(other, "done") for other, on in needs.items() if name in on]
+            result.extend(_with_needs(containers.plan(paths, {"name": name, "state": "absent"}, host=host), before))
+        return arrange(host, result)
+
+    def remove_networks(preview: bool) -> Plan:
+        result = Plan()
+        for name in nets:
+            result.extend(_network_removal(paths, name))
+        result.extend(firewall.plan(paths))
+        if stored is not None:
+            result.add(
+                Step(f"stack {desired['name']}", "forget", lambda: store.remove_spec(paths, KIND, desired["name"]))
+            )
+        return result
+
+    return Staged([remove_containers, remove_networks])
