@@ -6,33 +6,47 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-# What a target host needs, then what the tests ask as counterparts.
-PACKAGES := python3-venv python3-pyroute2 nftables iproute2 mmdebstrap debootstrap curl rsync \
-	busybox-static runc strace
-.PHONY: help setup demo unit test bench clean
+# What a host needs to have containers, and what makes the demonstration's images.
+HOST_PACKAGES := python3-venv python3-pyroute2 nftables iproute2 mmdebstrap debootstrap curl
+# What the tests and the comparison ask as counterparts.
+TEST_PACKAGES := git rsync busybox-static runc strace podman conmon netavark aardvark-dns iptables
+
+.PHONY: help setup setup-tests demo unit kernel integration collection test bench docs clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-setup: $(VENV)/.done ## packages and a virtual environment
+setup: $(VENV)/.done ## what a host and a controller need
+setup-tests: $(VENV)/.done-tests
 
-$(VENV)/.done: tests/requirements.txt Makefile
-	tests/setup $(PACKAGES)
+$(VENV)/.done: playbooks/requirements.txt tests/setup Makefile
+	tests/setup $(HOST_PACKAGES)
 	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement playbooks/requirements.txt
+	touch $@
+
+$(VENV)/.done-tests: $(VENV)/.done tests/requirements.txt
+	tests/setup $(TEST_PACKAGES)
 	$(BIN)/pip install --quiet --requirement tests/requirements.txt
 	touch $@
 
 demo: setup ## converge playbooks/shop.yml on this host and print the page it serves
 	$(BIN)/ansible-playbook playbooks/shop.yml
 
-unit: setup ## the tests that need no root
+unit: setup-tests ## the tests that need no root: seconds
 	$(BIN)/pytest -q tests/unit
 
-test: setup ## every test
+kernel integration collection: setup-tests
+	$(BIN)/pytest -q tests/$@
+
+test: setup-tests ## every test
 	$(BIN)/pytest -q
 
-bench: setup ## side by side with peers
+bench: setup-tests ## side by side with containers.podman
 	$(BIN)/python tests/bench/run.py
 
-clean: ## what this Makefile made in the checkout
+docs: setup-tests ## write what the documentation takes from the code
+	$(BIN)/python docs/generate.py
+
+clean: ## remove what this Makefile made in the checkout
 	rm -rf $(VENV) .cache tests/output

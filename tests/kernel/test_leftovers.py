@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
     ("make", "undo", "kind"),
     [
         ("mount -t tmpfs none {dir}", "umount {dir}", "mounts"),
-        ("ip link add vsltest0 type dummy", "ip link delete vsltest0", "links"),
+        ("ip link add vsltest0 type bridge", "ip link delete vsltest0", "links"),
         ("nft add table inet vessel-left", "nft delete table inet vessel-left", "nftables"),
         ("mkdir /sys/fs/cgroup/pids/vessel-left", "rmdir /sys/fs/cgroup/pids/vessel-left", "cgroups"),
         ("touch /usr/local/bin/vessel-left", "rm /usr/local/bin/vessel-left", "files"),
