@@ -155,10 +155,17 @@ def _absence(paths: Paths, name: str, stored: dict[str, Any] | None, seen: Snaps
     used_by = users.of_network(paths, name)
     if used_by and not force:
         raise InUseError("network", name, used_by, hint="remove them, or set force: true to detach them")
-    network = to_model(paths, name, stored) if stored else Network(name, link)
     result = Plan()
     for container in used_by:
         result.extend(_detachment(paths, name, container))
+    result.extend(removal(paths, name))
+    return result
+
+
+def removal(paths: Paths, name: str) -> Plan:
+    """The network goes; who asks has seen to it that nobody is on it by then."""
+    stored = store.read_spec(paths, KIND, name)
+    network = to_model(paths, name, stored) if stored else Network(name, paths.link("br", name))
 
     def undo() -> None:
         if stored is not None:
@@ -166,8 +173,7 @@ def _absence(paths: Paths, name: str, stored: dict[str, Any] | None, seen: Snaps
             _ensure(network)
             firewall.sync(paths)
 
-    result.add(Step(f"network {name}", "remove", lambda: _remove(paths, network), undo, before=stored))
-    return result
+    return Plan([Step(f"network {name}", "remove", lambda: _remove(paths, network), undo, before=stored)])
 
 
 def _detachment(paths: Paths, name: str, container: str) -> Plan:

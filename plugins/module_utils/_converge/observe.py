@@ -27,6 +27,24 @@ def fact(paths: Paths, name: str) -> dict[str, Any]:
     return _fact(Host(paths), name) if store.read_spec(paths, prepare.KIND, name) else {}
 
 
+def brief(paths: Paths, names: list[str]) -> dict[str, dict[str, Any]]:
+    """A few words about each container that is there: enough to go on with, at a hundred containers too."""
+    host = Host(paths)
+    found = {}
+    for name in names:
+        present = prepare.look(paths, name)
+        if present.spec is None:
+            continue
+        status = present.status
+        found[name] = {
+            "state": status.get("status", "created"),
+            "pid": present.pid,
+            "health": (status.get("health") or {}).get("status"),
+            "addresses": [network["ipv4_address"] for network in _networks(host, name)],
+        }
+    return found
+
+
 def _fact(host: Host, name: str) -> dict[str, Any]:
     present = prepare.look(host.paths, name)
     spec, status = present.spec, present.status

@@ -60,6 +60,12 @@ def plan(paths: Paths, desired: Desired) -> Plan:
     return Staged(stages)
 
 
+def locks(desired: Desired) -> list[tuple[str, str]]:
+    """Everything that the task declares is its own meanwhile."""
+    kinds = ("images", "networks", "volumes", "containers")
+    return [(KIND, desired["name"]), *((kind, name) for kind in kinds for name in desired.get(kind) or {})]
+
+
 # before anything is done
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from .._paths import Paths
@@ -54,11 +54,11 @@ def of_image(paths: Paths, *references: str) -> list[str]:
     return [name for name, spec in specs(paths) if images_of(spec) & set(references)]
 
 
-def layers(paths: Paths) -> set[str]:
+def layers(paths: Paths, *, without: Collection[str] = ()) -> set[str]:
     """Layers below containers: they stay, whatever becomes of the names of their images."""
     found: set[str] = set()
     base = f"{paths.state}/containers"
-    for name in os.listdir(base) if os.path.isdir(base) else []:
+    for name in set(os.listdir(base) if os.path.isdir(base) else []) - {*without}:
         try:
             with open(f"{base}/{name}/base.json", encoding="utf-8") as file:
                 found.update(json.load(file)["layers"])

@@ -40,7 +40,7 @@ def plan(paths: Paths, desired: dict[str, Any], *, whole: bool = False) -> Plan:
     name = desired["name"]
     stored = store.read_spec(paths, KIND, name)
     if desired.get("state") == "absent":
-        return _absence(paths, name, stored)
+        return _absence(paths, name)
     kept = {} if whole else stored or {}
     spec = {option.name: desired.get(option.name, kept.get(option.name, option.default)) for option in OPTIONS}
     if whole and stored and "driver" not in desired:
@@ -109,12 +109,20 @@ def _shown(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "mode": f"{spec['mode']:04o}"}
 
 
-def _absence(paths: Paths, name: str, stored: Optional[dict[str, Any]]) -> Plan:
-    if stored is None:
+def _absence(paths: Paths, name: str) -> Plan:
+    if store.read_spec(paths, KIND, name) is None:
         return Plan()
     used_by = users.of_volume(paths, name)
     if used_by:
         raise InUseError("volume", name, used_by, hint="remove them first, or take the volume out of them")
+    return removal(paths, name)
+
+
+def removal(paths: Paths, name: str) -> Plan:
+    """The volume goes with its data; who asks has seen to it that nobody uses it by then."""
+    stored = store.read_spec(paths, KIND, name)
+    if stored is None:
+        return Plan()
     volume = to_model(paths, name, stored)
 
     def do() -> None:

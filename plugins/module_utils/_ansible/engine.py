@@ -1,0 +1,31 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules that start containers have in common: the way to the supervisor, and what is told afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._cli import install
+from .._converge import host, observe
+from .._converge.host import Host
+from .module import VesselModule
+
+
+def prepare_engine() -> None:
+    """From now on a supervisor is installed and started when one is needed; check mode needs none."""
+    host.set_starter(install.ensure)
+
+
+def host_of(module: VesselModule) -> Host:
+    prepare_engine()
+    return Host(module.paths)
+
+
+def container_facts(module: VesselModule) -> dict[str, Any]:
+    return {"container": observe.fact(module.paths, module.desired["name"])}
+
+
+def stack_facts(module: VesselModule) -> dict[str, Any]:
+    return {"containers": observe.brief(module.paths, list(module.desired.get("containers") or {}))}
