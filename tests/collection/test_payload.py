@@ -59,10 +59,6 @@ def shipped():
     }
 
 
-def rooms(files: list[str]) -> set[str]:
-    return {name.split("/")[0] for name in files if "/" in name}
-
-
 def test_only_the_border_imports_ansible(shipped):
     for name in {name for files in shipped.values() for name in files}:
         if name.startswith("_ansible/"):
@@ -77,3 +73,17 @@ def test_only_the_border_imports_ansible(shipped):
 def test_every_file_of_the_engine_is_shipped_by_something(shipped):
     ours = {str(path.relative_to(ENGINE)) for path in ENGINE.rglob("*.py")}
     assert sorted(ours - {name for files in shipped.values() for name in files}) == []
+
+
+def test_whoever_installs_the_engine_ships_the_same_engine(shipped):
+    # The installed version is the hash of what was shipped: two modules that ship different sets would replace each
+    # other's supervisor at every turn.
+    engines = {
+        module: [name for name in files if not name.startswith("_ansible/")]
+        for module, files in shipped.items()
+        if "_cli/install.py" in files
+    }
+    assert engines
+    first, *others = engines
+    for module in others:
+        assert engines[module] == engines[first], f"{module} ships another engine than {first}"
