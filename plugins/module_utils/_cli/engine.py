@@ -1,0 +1,219 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine as a list of imports that are never made: AnsiballZ ships with a module what it finds imported.
+
+Written by tests/unit/module_utils/cli/test_engine.py.
+"""
+
+# ruff: noqa: F401
+
+from __future__ import annotations
+
+
+def _floor() -> None:
+    from .. import (
+        _errors,
+        _paths,
+    )
+
+
+def _cgroup() -> None:
+    from .._cgroup import (
+        cpuset,
+        devices,
+        files,
+        manager,
+        pressure,
+    )
+
+
+def _cgroup_v1() -> None:
+    from .._cgroup.v1 import (
+        blkio,
+        cpu,
+        cpuacct,
+        cpuset,
+        devices,
+        freezer,
+        hugetlb,
+        manager,
+        memory,
+        network,
+        pids,
+    )
+
+
+def _cgroup_v2() -> None:
+    from .._cgroup.v2 import (
+        blkio,
+        cpu,
+        cpuset,
+        devices,
+        freezer,
+        hugetlb,
+        manager,
+        memory,
+        pids,
+    )
+
+
+def _cli() -> None:
+    from . import (
+        daemon,
+        engine,
+        follow,
+        install,
+        main,
+        options,
+        show,
+        terminal,
+        vessel,
+    )
+
+
+def _converge() -> None:
+    from .._converge import (
+        attach,
+        compile,
+        container_options,
+        containers,
+        copying,
+        drift,
+        execute,
+        firewall,
+        host,
+        identity,
+        image_options,
+        images,
+        jobs,
+        live,
+        logs,
+        network_options,
+        networks,
+        observe,
+        options,
+        parse,
+        plan,
+        prepare,
+        prune,
+        restore,
+        running,
+        security,
+        stack_options,
+        stacks,
+        steps,
+        store,
+        users,
+        volume_options,
+        volumes,
+    )
+
+
+def _image() -> None:
+    from .._image import (
+        archive,
+        build,
+        config,
+        layer,
+        reference,
+        rootfs,
+        store,
+        tarstream,
+        template,
+    )
+
+
+def _kernel() -> None:
+    from .._kernel import (
+        bpf,
+        caps,
+        exe,
+        fallocate,
+        file,
+        libc,
+        mount,
+        namespaces,
+        openat2,
+        pidfd,
+        process,
+        seccomp,
+    )
+
+
+def _monitor() -> None:
+    from .._monitor import (
+        adopt,
+        checking,
+        client,
+        connection,
+        container,
+        ending,
+        health,
+        host,
+        logs,
+        loop,
+        probe,
+        process,
+        protocol,
+        restart,
+        rotating,
+        rotation,
+        server,
+        settings,
+        starting,
+        status,
+        waiting,
+    )
+
+
+def _network() -> None:
+    from .._network import (
+        bridge,
+        ipam,
+        model,
+        names,
+        nftables,
+        observe,
+        ports,
+        rtnl,
+        sandbox,
+        veth,
+    )
+
+
+def _rootfs() -> None:
+    from .._rootfs import (
+        ops,
+        options,
+        plan,
+        target,
+    )
+
+
+def _runtime() -> None:
+    from .._runtime import (
+        bundle,
+        channel,
+        create,
+        delete,
+        exec,
+        hooks,
+        init,
+        kill,
+        launch,
+        pause,
+        run,
+        start,
+        state,
+        update,
+        validate,
+    )
+
+
+def _volume() -> None:
+    from .._volume import (
+        directory,
+        model,
+        tmpfs,
+    )

@@ -1,0 +1,322 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts the engine on the host, as the module that runs has it, and sees to it that its supervisor runs.
+
+``libexec/HASH/`` holds the engine with its bytecode, ``bin/vessel`` and ``bin/vessel-runtime`` start it. A version is
+written beside and renamed in, so that one which is there is whole; the hash is of all that goes in.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sys
+import time
+from typing import Any, Optional
+
+from .._errors import KernelError, MonitorError, VesselError
+from .._kernel.file import locked, remove_tree
+from .._monitor.client import Client, connect
+from .._paths import Paths
+
+PACKAGE = "vessel_host"
+# Names of the command; the same file behind both.
+NAMES = ("vessel", "vessel-runtime")
+_PATIENCE = 30.0
+_HINT = "the task must run as root, and the directory must be writable; the option root moves the installation"
+
+_cache: dict[str, Any] = {}
+
+
+# what is installed
+def sources() -> dict[str, bytes]:
+    """Every file of the engine that the running code is part of: path below module_utils, content."""
+    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return _from_directory(top) if os.path.isdir(top) else _from_archive(top)
+
+
+def _is_engine(path: str) -> bool:
+    """All private files but the border to Ansible, which the installed tree must not need."""
+    name = path.rpartition("/")[2]
+    wanted = path.startswith("_") and path.endswith(".py") and not path.startswith("_ansible/")
+    return wanted and name != "__init__.py"
+
+
+def _from_directory(top: str) -> dict[str, bytes]:
+    found = {}
+    for directory, names, files in os.walk(top):
+        names[:] = [name for name in names if name != "__pycache__"]
+        for name in files:
+            path = os.path.relpath(f"{directory}/{name}", top)
+            if _is_engine(path):
+                with open(f"{directory}/{name}", "rb") as file:
+                    found[path] = file.read()
+    return found
+
+
+def _from_archive(top: str) -> dict[str, bytes]:
+    """A module comes as a zip that Python imports from; ``top`` is a path that leads through its file."""
+    from zipfile import ZipFile
+
+    archive: str = globals()["__loader__"].archive
+    prefix = os.path.relpath(top, archive).replace(os.sep, "/") + "/"
+    with ZipFile(archive) as file:
+        paths = [name[len(prefix) :] for name in file.namelist() if name.startswith(prefix)]
+        return {path: file.read(prefix + path) for path in paths if _is_engine(path)}
+
+
+def version() -> str:
+    """What the running code would be installed as. The interpreter is part of it: bytecode and script name it."""
+    if "version" not in _cache:
+        from hashlib import sha256
+
+        digest = sha256(f"{sys.implementation.cache_tag}\0{sys.executable}\0".encode())
+        for path, content in sorted(sources().items()):
+            digest.update(f"{path}\0{len(content)}\0".encode() + content)
+        _cache["version"] = digest.hexdigest()[:16]
+    return str(_cache["version"])
+
+
+# how it is installed
+def install(paths: Paths) -> str:
+    """The directory of the engine's present version, which is there afterwards."""
+    directory = f"{paths.libexec}/{version()}"
+    try:
+        if not os.path.isdir(directory):
+            _write(paths, directory)
+        _link(paths, directory)
+    except KernelError as error:
+        raise KernelError("install the engine:", f"{error.operation} {error.obj}", error.errno, hint=_HINT) from None
+    except OSError as error:
+        raise KernelError("install the engine:", error.filename or "", error.errno or 0, hint=_HINT) from None
+    return directory
+
+
+def _write(paths: Paths, directory: str) -> None:
+    new = f"{directory}.{os.getpid()}.new"
+    files = {f"{PACKAGE}/{path}": content for path, content in sources().items()}
+    for path in list(files):
+        package = os.path.dirname(path)
+        files.setdefault(f"{package}/__init__.py", b"")  # a package proper is found faster than a namespace
+    files.setdefault(f"{PACKAGE}/__init__.py", b"")
+    try:
+        for path, content in files.items():
+            _write_file(f"{new}/{path}", content)
+        for path in files:
+            _compile(f"{new}/{path}", f"{directory}/{path}")
+        _sync(new)
+        os.rename(new, directory)
+    except OSError as error:
+        remove_tree(new)
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another one was faster
+            raise
+    _sync_directory(paths.libexec)
+    _remove_older(paths, directory)
+
+
+def _write_file(path: str, content: bytes) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+
+
+def _compile(path: str, shown: str) -> None:
+    """Unchecked: the directory's name says what is in it, so nobody has to look at times."""
+    import py_compile
+
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(path, dfile=shown, doraise=True, invalidation_mode=mode)
+
+
+def _sync(top: str) -> None:
+    """All of it on the disk before it has its name: after a power cut a version is whole or not there."""
+    for directory, _, files in os.walk(top):
+        for name in files:
+            fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            os.fsync(fd)
+            os.close(fd)
+        _sync_directory(directory)
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fsync(fd)
+    os.close(fd)
+
+
+_SCRIPT = """\
+#!{python} -IS
+# Installed by the Ansible collection vessel.host; replaced by each of its versions.
+import sys
+sys.path.insert(0, {directory!r})
+from vessel_host._cli.main import main
+sys.exit(main(sys.argv, root={root!r}))
+"""
+
+
+def _link(paths: Paths, directory: str) -> None:
+    """The command is the present version's. A script, not a link into the tree: it names the interpreter."""
+    script = _SCRIPT.format(python=sys.executable, directory=directory, root=paths.root).encode()
+    os.makedirs(paths.bin, mode=0o755, exist_ok=True)
+    first, second = (f"{paths.bin}/{name}" for name in NAMES)
+    if _read(first) != script:
+        new = f"{first}.{os.getpid()}.new"
+        _write_file(new, script)
+        os.chmod(new, 0o755)
+        os.rename(new, first)
+    if not os.path.islink(second) or os.readlink(second) != NAMES[0]:
+        new = f"{second}.{os.getpid()}.new"
+        os.symlink(NAMES[0], new)
+        os.rename(new, second)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _remove_older(paths: Paths, keep: str) -> None:
+    """Versions that no process runs from, and what a killed installation left."""
+    for name in os.listdir(paths.libexec):
+        path = f"{paths.libexec}/{name}"
+        if path != keep and not _used(path, name):
+            remove_tree(path)
+
+
+def _used(path: str, name: str) -> bool:
+    """Who runs from a version holds a lock on its directory; who writes one has its pid in the name."""
+    if name.endswith(".new"):
+        return os.path.exists(f"/proc/{name.split('.')[-2]}")
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+# the supervisor
+def ensure(paths: Paths) -> Client:
+    """A client of a supervisor of this version, which is installed and started as need be.
+
+    One of another version is asked to quit; the new one adopts its containers.
+    """
+    client = _present(paths)
+    if (
+        client is not None
+        and os.path.isdir(f"{paths.libexec}/{version()}")
+        and os.path.exists(f"{paths.bin}/{NAMES[1]}")
+    ):
+        return client
+    if client is not None:
+        client.close()
+    with locked(f"{paths.run}/locks/engine"):
+        install(paths)
+        client = _present(paths)  # another module may have been faster
+        if client is not None:
+            return client
+        _quit_other(paths)
+        return _start(paths)
+
+
+def _present(paths: Paths) -> Optional[Client]:
+    """A connection to a supervisor of this version, when one answers."""
+    try:
+        client = connect(paths)
+    except MonitorError:
+        return None
+    try:
+        client.settimeout(_PATIENCE)
+        if client.call("ping").get("version") == version():
+            client.settimeout(None)
+            return client
+    except MonitorError:
+        pass
+    client.close()
+    return None
+
+
+def _quit_other(paths: Paths) -> None:
+    """Ask a supervisor of another version to leave, and wait until its process has."""
+    try:
+        client = connect(paths)
+    except MonitorError:
+        return
+    with client:
+        client.settimeout(_PATIENCE)
+        try:
+            pid = int(client.call("ping")["pid"])
+            fd = os.pidfd_open(pid)
+        except (MonitorError, ProcessLookupError):
+            return
+        try:
+            client.submit("quit")
+            _await_end(fd, pid)
+        finally:
+            os.close(fd)
+
+
+def _await_end(pidfd: int, pid: int) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(_PATIENCE * 1000):
+        raise MonitorError(f"the supervisor of another version (pid {pid}) does not quit", hint="end it by hand")
+
+
+def _start(paths: Paths) -> Client:
+    from .daemon import spawn
+
+    spawn(paths)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        client = _present(paths)
+        if client is not None:
+            return client
+        if time.monotonic() > deadline:
+            raise MonitorError("the supervisor was started and does not answer", hint=f"see {paths.run}/monitor.log")
+        time.sleep(0.01)
+
+
+def remove(paths: Paths) -> None:
+    """Take the engine off the host: for when nothing of ours is left. It refuses while there are containers."""
+    try:
+        client = connect(paths)
+    except MonitorError:
+        pass
+    else:
+        with client:
+            count = int(client.call("ping").get("containers") or 0)
+        if count:
+            raise VesselError(f"{count} containers are left", hint="remove them first")
+        _quit_other(paths)
+    for name in ("monitor.sock", "monitor.lock", "monitor.log"):
+        _unlink(f"{paths.run}/{name}")
+    for path in (*(f"{paths.bin}/{name}" for name in NAMES), f"{paths.run}/locks/engine"):
+        _unlink(path)
+    remove_tree(paths.libexec)
+    for path in (f"{paths.run}/locks", f"{paths.run}/bundles", paths.runtime, paths.run, *_own_directories(paths)):
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass  # others have something there, or it is gone
+
+
+def _own_directories(paths: Paths) -> list[str]:
+    return [paths.bin] if paths.tag else []
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,138 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``vessel exec``: one more process in a container, at our own terminal or without one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import termios
+from typing import Any
+
+from .._kernel import process as kernel
+from .._paths import Paths
+from .._runtime import exec as runtime_exec
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def run(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool, tty: bool) -> int:
+    """The command's exit code."""
+    if tty:
+        return _at_terminal(paths, name, spec, interactive=interactive)
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    started = runtime_exec.exec(paths.runtime, name, spec, stdio=(0 if interactive else null, 1, 2))
+    os.close(null)
+    _forward(started.pidfd)
+    return started.wait()
+
+
+def _forward(pidfd: int) -> None:
+    """It has a session of its own, so the terminal's ^C reaches us alone."""
+    for number in _FORWARDED:
+        signal.signal(number, lambda number, _: kernel.send(pidfd, number))
+
+
+def _at_terminal(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool) -> int:
+    rows, columns = _size(0)
+    spec = {**spec, "terminal": True, "consoleSize": {"height": rows, "width": columns}}
+    with _Console(paths) as console:
+        started = runtime_exec.exec(paths.runtime, name, spec, console_socket=console.address)
+        master = console.receive()
+    signal.signal(signal.SIGWINCH, lambda *_: _resize(0, master))
+    with _Raw(0 if interactive else -1):
+        _relay(master, interactive=interactive)
+    os.close(master)
+    return started.wait()
+
+
+class _Console:
+    """A socket at which the container's end delivers the terminal's master (--console-socket of runc)."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._directory = os.open(paths.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._name = f"console-{os.getpid()}"
+        # By the descriptor: a socket's address has 108 bytes, and a path may have more.
+        self.address = f"/proc/self/fd/{self._directory}/{self._name}"
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+
+    def __enter__(self) -> _Console:
+        before = os.umask(0o177)
+        try:
+            self._sock.bind(self.address)
+        finally:
+            os.umask(before)
+        self._sock.listen(1)
+        return self
+
+    def receive(self) -> int:
+        connection, _ = self._sock.accept()
+        with connection:
+            space = socket.CMSG_SPACE(struct.calcsize("i"))
+            _, ancillary, _, _ = connection.recvmsg(4096, space, socket.MSG_CMSG_CLOEXEC)
+        return int(struct.unpack("i", ancillary[0][2])[0])
+
+    def __exit__(self, *error: object) -> None:
+        self._sock.close()
+        os.unlink(self._name, dir_fd=self._directory)
+        os.close(self._directory)
+
+
+class _Raw:
+    """Our terminal passes every key on while this lasts; -1 for no terminal."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd if fd >= 0 and os.isatty(fd) else -1
+
+    def __enter__(self) -> None:
+        if self._fd >= 0:
+            import tty
+
+            self._before = termios.tcgetattr(self._fd)
+            tty.setraw(self._fd)
+
+    def __exit__(self, *error: object) -> None:
+        if self._fd >= 0:
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+
+
+def _size(fd: int) -> tuple[int, int]:
+    """(rows, columns); zeros when it is no terminal."""
+    try:
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return 0, 0
+    return rows, columns
+
+
+def _resize(source: int, master: int) -> None:
+    rows, columns = _size(source)
+    if rows:
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def _relay(master: int, *, interactive: bool) -> None:
+    """Until the terminal's last user is gone, which reads as EIO."""
+    sources = [master, 0] if interactive else [master]
+    while True:
+        for fd in select.select(sources, [], [])[0]:
+            try:
+                data = os.read(fd, 1 << 14)
+            except OSError:
+                data = b""
+            if fd == master:
+                if not data:
+                    return
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            elif data:
+                os.write(master, data)
+            else:
+                sources.remove(0)
+                os.write(master, b"\x04")  # end of file, as a terminal says it

@@ -1,0 +1,240 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``vessel``: what runs on this host, in the words of its administrator."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Callable, Optional
+
+from .._errors import NotFoundError, StartError, StateError, VesselError
+from .._paths import Paths
+from . import main as entry
+from .options import Parsed, UsageError, last, parse
+
+USAGE = """\
+usage: vessel [--root DIR] VERB ...
+
+  ps [--json] [NAME...]          containers and how they are
+  exec [-i] [-t] [-u USER] [-w DIR] [-e KEY=VALUE] NAME COMMAND...
+                                 one more process in a container
+  logs [-f] [-n LINES] NAME      what a container has said
+  stats [--json] [NAME...]       what containers use
+  inspect NAME...                all that is known of a container
+  start | stop | restart NAME... [-t SECONDS]
+  restore                        after a reboot: what was declared and ran, runs again
+  monitor [--daemon]             the supervisor
+  runtime ...                    the OCI runtime, also called vessel-runtime
+  version
+"""
+
+# Exit codes of exec that are not the command's, as shells and docker have them.
+_OURS, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
+
+
+def main(args: Sequence[str], *, root: str = "") -> int:
+    """The exit code: 0, 1 for what went wrong, 2 for a wrong command line; exec has the command's own."""
+    verb = ""
+    try:
+        given = parse(args, {"-h": "help", "--help": "help"}, {"--root": "root"}, interleaved=False)
+        if given["help"] or not given.rest:
+            print(USAGE, end="")
+            return 0 if given["help"] else 2
+        verb, *rest = given.rest
+        if verb not in VERBS:
+            raise UsageError(f"no such verb: {verb}", hint="vessel --help lists them")
+        paths = Paths.at(last(given["root"]) or os.environ.get("VESSEL_ROOT") or root)
+        return VERBS[verb](paths, rest)
+    except UsageError as error:
+        return _fail(error, 2)
+    except BrokenPipeError:
+        os.dup2(os.open("/dev/null", os.O_WRONLY), 1)  # the reader has enough; what is buffered goes nowhere
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (VesselError, OSError) as error:
+        return _fail(error, _OURS if verb == "exec" else 1)
+
+
+def _fail(error: BaseException, code: int) -> int:
+    sys.stdout.flush()
+    if isinstance(error, OSError) and not isinstance(error, VesselError):
+        print(f"vessel: {error.filename or 'system call'}: {error.strerror}", file=sys.stderr)
+    else:
+        print(f"vessel: {error}", file=sys.stderr)
+    return code
+
+
+def _names(parsed: Parsed, what: str = "NAME") -> list[str]:
+    if not parsed.rest:
+        raise UsageError(f"{what} is missing")
+    return parsed.rest
+
+
+def _number(values: list[str], option: str, kind: Callable[[str], float]) -> Optional[float]:
+    if not values:
+        return None
+    try:
+        return kind(values[-1])
+    except ValueError:
+        raise UsageError(f"{option}: {values[-1]!r} is no number") from None
+
+
+def ps(paths: Paths, args: list[str]) -> int:
+    from . import show
+
+    parsed = parse(args, {"--json": "json"}, {}, interleaved=True)
+    print(show.ps(paths, parsed.rest, as_json=parsed["json"]))
+    return 0
+
+
+def stats(paths: Paths, args: list[str]) -> int:
+    from . import show
+
+    parsed = parse(args, {"--json": "json"}, {}, interleaved=True)
+    print(show.stats(paths, parsed.rest, as_json=parsed["json"]))
+    return 0
+
+
+def inspect(paths: Paths, args: list[str]) -> int:
+    from . import show
+
+    print(show.inspect(paths, _names(parse(args, {}, {}, interleaved=True))))
+    return 0
+
+
+def logs(paths: Paths, args: list[str]) -> int:
+    from . import follow
+
+    flags = {"-f": "follow", "--follow": "follow"}
+    parsed = parse(args, flags, {"-n": "lines", "--tail": "lines", "--lines": "lines"}, interleaved=True)
+    if len(_names(parsed)) > 1:
+        raise UsageError("logs takes one NAME")
+    lines = _number(parsed["lines"], "-n", int)
+    return follow.logs(paths, parsed.rest[0], None if lines is None else int(lines), follow=parsed["follow"])
+
+
+def execute(paths: Paths, args: list[str]) -> int:
+    flags = {"-i": "interactive", "--interactive": "interactive", "-t": "tty", "--tty": "tty"}
+    valued = {"-u": "user", "--user": "user", "-w": "workdir", "--workdir": "workdir", "-e": "env", "--env": "env"}
+    parsed = parse(args, flags, valued, interleaved=False)
+    name, *command = _names(parsed)
+    if not command:
+        raise UsageError("COMMAND is missing")
+    for entry_ in parsed["env"]:
+        if "=" not in entry_:
+            raise UsageError(f"-e: {entry_!r} is not KEY=VALUE")
+    from .._converge.execute import Request, process
+    from . import show, terminal
+
+    show.known(paths, name)
+    if not show.status(paths, name).get("pid"):
+        raise StateError(f"container {name} does not run", hint=f"vessel start {name}")
+    env = dict(entry_.partition("=")[::2] for entry_ in parsed["env"])
+    request = Request(command, user=last(parsed["user"]), chdir=last(parsed["workdir"]), env=env, tty=parsed["tty"])
+    try:
+        spec = process(paths, name, request)
+        return terminal.run(paths, name, spec, interactive=parsed["interactive"], tty=parsed["tty"])
+    except StartError as error:
+        return _fail(error, _NOT_FOUND if error.errno in (2, 20) else _NOT_EXECUTABLE)
+
+
+def _each(paths: Paths, args: list[str], op: str) -> int:
+    """One request a name, all under way at once; every failure is told."""
+    from .install import ensure
+
+    parsed = parse(args, {}, {"-t": "timeout", "--timeout": "timeout"}, interleaved=True)
+    names = _names(parsed)
+    timeout = _number(parsed["timeout"], "-t", float)
+    code = 0
+    with ensure(paths) as client:
+        fields = {} if timeout is None or op == "start" else {"timeout": timeout}
+        asked = {client.submit(op, name=name, **fields): name for name in names}
+        while asked:
+            number, reply = client.next()
+            name = asked.pop(number)
+            try:
+                client.result(reply)
+                print(name)
+            except NotFoundError as error:
+                hint = "" if op != "start" else "vessel restore, or a task of vessel.host, makes its bundle"
+                code = _fail(NotFoundError(error.kind, name, hint=hint), 1)
+            except VesselError as error:
+                code = _fail(error, 1)
+    return code
+
+
+def monitor(paths: Paths, args: list[str]) -> int:
+    parsed = parse(args, {"--daemon": "daemon"}, {"--ready-fd": "fd"}, interleaved=True)
+    if parsed["daemon"]:
+        from .install import ensure
+
+        with ensure(paths) as client:
+            print(client.call("ping")["pid"])
+        return 0
+    from .._monitor.server import main as supervise
+    from . import daemon
+
+    version = os.path.basename(entry.version_directory())
+    if not parsed["fd"]:
+        supervise(paths, version=version, idle_exit=False)
+        return 0
+    fd = int(parsed["fd"][-1])
+    os.set_inheritable(fd, False)
+    try:
+        supervise(paths, version=version, idle_exit=True, ready=lambda: daemon.tell_ready(fd))
+    except (VesselError, OSError) as error:
+        daemon.tell_failure(fd, error)
+        raise
+    return 0
+
+
+def restore(paths: Paths, args: list[str]) -> int:
+    import site
+
+    site.main()  # the network needs pyroute2; everything else does without what is installed beside Python
+    from .._converge import host
+    from .._converge.restore import restore as converge
+    from .install import ensure
+
+    parse(args, {}, {}, interleaved=True)
+    host.set_starter(ensure)
+    for line in converge(paths).describe():
+        print(line)
+    return 0
+
+
+def version(paths: Paths, args: list[str]) -> int:
+    from .._kernel import exe
+    from .install import version as own_version
+
+    running = ""
+    try:
+        from .._monitor.client import connect
+
+        with connect(paths) as client:
+            answer = client.call("ping")
+        running = f"supervisor {answer['version']} (pid {answer['pid']}, {answer['containers']} containers)"
+    except VesselError:
+        running = "no supervisor runs"
+    print(f"vessel {os.path.basename(entry.version_directory()) or own_version()}\n{running}")
+    print(f"python {sys.version.split()[0]} at {sys.executable}, {exe.protection()}")
+    return 0
+
+
+VERBS: dict[str, Callable[[Paths, list[str]], int]] = {
+    "ps": ps,
+    "exec": execute,
+    "logs": logs,
+    "stats": stats,
+    "inspect": inspect,
+    "start": lambda paths, args: _each(paths, args, "start"),
+    "stop": lambda paths, args: _each(paths, args, "stop"),
+    "restart": lambda paths, args: _each(paths, args, "restart"),
+    "monitor": monitor,
+    "restore": restore,
+    "version": version,
+}
