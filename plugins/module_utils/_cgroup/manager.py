@@ -13,8 +13,14 @@ from typing import Any, Optional
 
 from .._errors import KernelError
 from . import files
+from .cpuset import canonical
 
 ROOT = "/sys/fs/cgroup"
+# Hierarchies of v1 that a container gets a group in; named ones of others (elogind's …) are none of ours.
+_CONTROLLERS = (
+    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "net_cls", "net_prio",
+    "perf_event", "pids", "rdma",
+)  # fmt: skip
 _layouts: dict[str, dict[str, str]] = {}
 
 Resources = dict[str, Any]
@@ -43,8 +49,25 @@ class Manager:
         """What the kernel has, in the shape of linux.resources; -1 for no limit."""
         raise NotImplementedError
 
+    def expected(self, resources: Resources) -> Resources:
+        """What read() gives after apply(resources): the kernel rounds, and v2 has other scales than config.json."""
+        result = {key: dict(value) for key, value in resources.items() if isinstance(value, dict)}
+        page = os.sysconf("SC_PAGE_SIZE")
+        memory, cpu, pids = result.get("memory", {}), result.get("cpu", {}), result.get("pids", {})
+        for key in ("limit", "swap", "reservation"):
+            if memory.get(key) is not None and memory[key] > 0:
+                memory[key] -= memory[key] % page
+        for key in ("cpus", "mems"):
+            if cpu.get(key):
+                cpu[key] = canonical(cpu[key])
+        if cpu.get("shares") is not None:
+            cpu["shares"] = min(262144, max(2, cpu["shares"]))
+        if pids.get("limit") is not None and pids["limit"] <= 0:
+            pids["limit"] = files.UNLIMITED
+        return result
+
     def stats(self) -> dict[str, int]:
-        """Figures of use: bytes, nanoseconds and counts."""
+        """Figures of use: bytes, nanoseconds and counts; none when the group is gone."""
         raise NotImplementedError
 
     def freeze(self, frozen: bool) -> None:
@@ -75,7 +98,7 @@ class Manager:
     def pids(self) -> list[int]:
         """Processes in the group and below."""
         found: list[int] = []
-        for directory, _, _ in os.walk(self.main()):
+        for directory in _tree(self.main()):
             text = files.read_optional(f"{directory}/cgroup.procs")
             found += [int(line) for line in (text or "").split()]
         return found
@@ -83,16 +106,28 @@ class Manager:
     def kill(self, signal: int = signals.SIGKILL) -> None:
         """Signal all that are in; what forks meanwhile is met in the next round."""
         seen: set[int] = set()
-        for _ in range(100):
+        stopped = False
+        for attempt in range(100):
             left = [pid for pid in self.pids() if pid not in seen]
+            if not left:
+                break
+            if attempt == 3 and signal == signals.SIGKILL:
+                stopped = self._stop()  # it forks faster than we look: make it hold still
             for pid in left:
                 try:
                     os.kill(pid, signal)
                 except ProcessLookupError:
                     pass
             seen.update(left)
-            if not left:
-                return
+        if stopped:
+            self.freeze(False)
+
+    def _stop(self) -> bool:
+        try:
+            self.freeze(True)
+        except KernelError:
+            return False
+        return True
 
     def remove(self, *, patience: float = 2.0) -> None:
         """Remove the group everywhere, children first. A process that just ended may hold it busy for a moment."""
@@ -101,11 +136,15 @@ class Manager:
         while True:
             try:
                 for directory in self.directories():
-                    _rmdir_tree(directory)
+                    _remove(directory)
                     _rmdir_empty(os.path.dirname(directory), directory[: -len(self.path)])
                 return
             except KernelError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                if error.errno != errno.EBUSY:
+                    raise
+                if time.monotonic() > deadline:
+                    left = " ".join(map(str, self.pids()[:5]))
+                    error.hint = f"processes are in it: {left}" if left else "a group below it is in use"
                     raise
             time.sleep(pause)
             pause = min(pause * 2, 0.1)
@@ -117,13 +156,27 @@ def merge(into: Resources, values: Resources) -> None:
         into.setdefault(key, {}).update(value)
 
 
-def _rmdir_tree(directory: str) -> None:
-    if not os.path.isdir(directory):
-        return
-    for parent, children, _ in os.walk(directory, topdown=False):
-        for child in children:
-            _rmdir(f"{parent}/{child}")
-    _rmdir(directory)
+def _tree(directory: str) -> list[str]:
+    """The group and all below, children after their parents; empty when it is gone."""
+    try:
+        # Two links are the directory's own: most groups have no child, and need no look at their files.
+        if os.stat(directory).st_nlink == 2:
+            return [directory]
+        with os.scandir(directory) as entries:
+            children = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    return [directory, *(path for child in children for path in _tree(child))]
+
+
+def _remove(directory: str) -> None:
+    for path in reversed(_tree(directory)):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise KernelError("rmdir", path, error.errno or 0) from None
 
 
 def _rmdir_empty(directory: str, top: str) -> None:
@@ -136,19 +189,11 @@ def _rmdir_empty(directory: str, top: str) -> None:
         directory = os.path.dirname(directory)
 
 
-def _rmdir(directory: str) -> None:
-    try:
-        os.rmdir(directory)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise KernelError("rmdir", directory, error.errno or 0) from None
-
-
 def layout(root: str = ROOT) -> dict[str, str]:
     """Controller: directory of its hierarchy. The key "" stands for the unified hierarchy, where it has controllers.
 
-    A name with = in it is a hierarchy without controllers (systemd's, or the unified one beside v1).
+    A name with = in it is a hierarchy without controllers (systemd's, or the unified one beside v1). What is mounted
+    where does not change while a host runs, so each root is looked at once in a process.
     """
     if root not in _layouts:
         _layouts[root] = _unified(root) or _split(root)
@@ -162,15 +207,21 @@ def _unified(root: str) -> dict[str, str]:
 def _split(root: str) -> dict[str, str]:
     found = {}
     for entry in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-        directory = f"{root}/{entry}"
+        directory = os.path.realpath(f"{root}/{entry}")
+        if not os.path.exists(f"{directory}/cgroup.procs"):
+            continue
         if os.path.exists(f"{directory}/cgroup.controllers"):
-            found["=unified"] = directory
-        elif entry == "systemd" and os.path.exists(f"{directory}/cgroup.procs"):
-            found["=systemd"] = directory
-        elif os.path.exists(f"{directory}/cgroup.procs"):
+            name = "=unified"
+        elif entry == "systemd":
+            name = "=systemd"
+        else:
             # "cpu,cpuacct" is one hierarchy under two names; distributions add links for each
             for name in entry.split(","):
-                found.setdefault(name, os.path.realpath(directory))
+                if name in _CONTROLLERS:
+                    found[name] = directory
+            continue
+        if os.access(directory, os.W_OK):  # in a container it may be read-only; nothing depends on these two
+            found[name] = directory
     return found
 
 

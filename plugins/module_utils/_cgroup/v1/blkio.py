@@ -12,6 +12,7 @@ from typing import Any
 from ..._errors import KernelError
 from ..files import read_optional, write
 
+# BFQ's since 5.0; before, those of CFQ.
 _WEIGHT = ("blkio.bfq.weight", "blkio.weight")
 _THROTTLE = {
     "throttleReadBpsDevice": "blkio.throttle.read_bps_device",
@@ -25,6 +26,9 @@ def apply(directory: str, resources: dict[str, Any]) -> None:
     block = resources.get("blockIO") or {}
     if block.get("weight"):
         write(_weight_file(directory), block["weight"])
+    for entry in block.get("weightDevice") or []:
+        if entry.get("weight"):
+            write(f"{_weight_file(directory)}_device", f"{entry['major']}:{entry['minor']} {entry['weight']}")
     for key, name in _THROTTLE.items():
         for entry in block.get(key) or []:
             write(f"{directory}/{name}", f"{entry['major']}:{entry['minor']} {entry['rate']}")
@@ -34,8 +38,8 @@ def _weight_file(directory: str) -> str:
     for name in _WEIGHT:
         if os.path.exists(f"{directory}/{name}"):
             return f"{directory}/{name}"
-    hint = "this kernel weighs block devices only with the BFQ scheduler, which is not there"
-    raise KernelError("find blkio.weight in", directory, errno.ENOENT, hint=hint)
+    hint = "blkio_weight needs a kernel with the BFQ scheduler (CONFIG_BFQ_GROUP_IOSCHED), which this one lacks"
+    raise KernelError("find blkio.bfq.weight in", directory, errno.ENOENT, hint=hint)
 
 
 def read(directory: str) -> dict[str, Any]:
@@ -45,3 +49,13 @@ def read(directory: str) -> dict[str, Any]:
             # BFQ may print "default 100" when devices have weights of their own
             return {"blockIO": {"weight": int(text.splitlines()[0].split()[-1])}}
     return {}
+
+
+def stats(directory: str) -> dict[str, int]:
+    """Lines of "MAJ:MIN Read N", for every device and operation."""
+    totals = {"Read": 0, "Write": 0}
+    for line in (read_optional(f"{directory}/blkio.throttle.io_service_bytes_recursive") or "").splitlines():
+        words = line.split()
+        if len(words) == 3 and words[1] in totals:
+            totals[words[1]] += int(words[2])
+    return {"io_read_bytes": totals["Read"], "io_write_bytes": totals["Write"]}

@@ -8,27 +8,42 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ..._errors import KernelError
+from ..cpuset import outside
 from ..files import read as read_file
 from ..files import read_optional, write
 
 _FILES = {"cpus": "cpuset.cpus", "mems": "cpuset.mems"}
 
 
-def inherit(directory: str, made: list[str]) -> None:
-    """Give each new group what its parent has; also an older one that was left empty by a killed process."""
-    for path in made if directory in made else [*made, directory]:
-        for name in _FILES.values():
-            if not read_file(f"{path}/{name}"):
-                write(f"{path}/{name}", read_file(f"{os.path.dirname(path)}/{name}"))
+def inherit(directory: str, top: str) -> None:
+    """A new group is empty and takes no process: give it what its parent has, which a killed process may have left
+    empty too."""
+    for name in _FILES.values():
+        _inherit(directory, top, name)
+
+
+def _inherit(directory: str, top: str, name: str) -> str:
+    value = read_file(f"{directory}/{name}")
+    if not value and len(directory) > len(top):
+        value = _inherit(os.path.dirname(directory), top, name)
+        write(f"{directory}/{name}", value)
+    return value
 
 
 def apply(directory: str, resources: dict[str, Any]) -> None:
     cpu = resources.get("cpu") or {}
     for key, name in _FILES.items():
-        value = cpu.get(key)
-        if value is not None:
-            # An empty list means all that the parent has; the file itself does not take it.
-            write(f"{directory}/{name}", value or read_file(f"{os.path.dirname(directory)}/{name}"))
+        if cpu.get(key) is None:
+            continue
+        parent = f"{os.path.dirname(directory)}/{name}"
+        # An empty list means all that the parent has; the file itself does not take it.
+        value = cpu[key] or read_file(parent)
+        try:
+            write(f"{directory}/{name}", value)
+        except KernelError as error:
+            error.hint = outside(value, read_optional(parent)) or error.hint
+            raise
 
 
 def read(directory: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ..files import write
@@ -12,7 +13,12 @@ from ..files import write
 
 def apply(directory: str, resources: dict[str, Any]) -> None:
     for entry in resources.get("hugepageLimits") or []:
-        write(f"{directory}/hugetlb.{entry['pageSize']}.limit_in_bytes", entry["limit"])
+        page = f"{directory}/hugetlb.{entry['pageSize']}"
+        hint = "" if os.path.exists(f"{page}.limit_in_bytes") else "this kernel has no huge pages of that size"
+        write(f"{page}.limit_in_bytes", entry["limit"], hint=hint)
+        # Reservations too (Linux 5.7): else one that reserves more than it may touch gets SIGBUS later.
+        if os.path.exists(f"{page}.rsvd.limit_in_bytes"):
+            write(f"{page}.rsvd.limit_in_bytes", entry["limit"])
 
 
 def read(directory: str) -> dict[str, Any]:

@@ -5,27 +5,50 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from typing import Any
 
+from ..._errors import KernelError
+from .. import pressure
 from ..files import mkdirs
 from ..manager import Manager, Resources, merge
-from . import blkio, cpu, cpuset, devices, freezer, hugetlb, memory, pids
+from . import blkio, cpu, cpuacct, cpuset, devices, freezer, hugetlb, memory, network, pids
 
-_CONTROLLERS: dict[str, Any] = {
-    "memory": memory,
-    "cpu": cpu,
-    "cpuset": cpuset,
-    "pids": pids,
-    "blkio": blkio,
-    "devices": devices,
-    "hugetlb": hugetlb,
-}
+_APPLY: tuple[tuple[str, Callable[[str, Resources], None]], ...] = (
+    ("memory", memory.apply),
+    ("cpu", cpu.apply),
+    ("cpuset", cpuset.apply),
+    ("pids", pids.apply),
+    ("blkio", blkio.apply),
+    ("devices", devices.apply),
+    ("hugetlb", hugetlb.apply),
+    ("net_cls", network.apply_class),
+    ("net_prio", network.apply_priorities),
+)
+_READ: tuple[tuple[str, Callable[[str], dict[str, Any]]], ...] = (
+    ("memory", memory.read),
+    ("cpu", cpu.read),
+    ("cpuset", cpuset.read),
+    ("pids", pids.read),
+    ("blkio", blkio.read),
+)
+_STATS: tuple[tuple[str, Callable[[str], dict[str, int]]], ...] = (
+    ("memory", memory.stats),
+    ("cpu", cpu.stats),
+    ("cpuacct", cpuacct.stats),
+    ("pids", pids.stats),
+    ("blkio", blkio.stats),
+    # In a hybrid layout the unified hierarchy has no controllers, but it knows who waits.
+    ("=unified", pressure.stats),
+)
 
 
 class ManagerV1(Manager):
     def __init__(self, path: str, root: str, hierarchies: dict[str, str]) -> None:
         super().__init__(path, root)
+        self._tops = hierarchies
         self._at = {name: directory + path for name, directory in hierarchies.items()}
 
     def directories(self) -> list[str]:
@@ -37,30 +60,36 @@ class ManagerV1(Manager):
 
     def create(self) -> None:
         for name, directory in self._at.items():
-            made = mkdirs(directory)
+            mkdirs(directory)
             if name == "cpuset":
-                # A new cpuset is empty and takes no process; even an empty parent refuses its children's values.
-                cpuset.inherit(directory, made)
+                cpuset.inherit(directory, self._tops[name])
 
     def apply(self, resources: Resources) -> None:
-        for name, controller in _CONTROLLERS.items():
-            controller.apply(self._at.get(name, ""), resources)
+        for name, write in _APPLY:
+            try:
+                write(self._at.get(name) or f"{self.root}/{name}{self.path}", resources)
+            except KernelError as error:
+                if error.errno == errno.ENOENT and name not in self._at:
+                    error.hint = f"the controller {name} is not mounted on this host"
+                raise
 
     def read(self) -> Resources:
         result: Resources = {}
-        for name, controller in _CONTROLLERS.items():
-            if name in self._at and os.path.isdir(self._at[name]):
-                merge(result, controller.read(self._at[name]))
+        for name, look in _READ:
+            if name in self._at:
+                merge(result, look(self._at[name]))
         return result
 
     def stats(self) -> dict[str, int]:
         result: dict[str, int] = {}
-        for name, controller in (("memory", memory), ("cpuacct", cpu), ("pids", pids)):
+        for name, look in _STATS:
             if name in self._at and os.path.isdir(self._at[name]):
-                result.update(controller.stats(self._at[name]))
+                result.update(look(self._at[name]))
         return result
 
     def freeze(self, frozen: bool) -> None:
+        if "freezer" not in self._at:
+            raise KernelError("freeze", self.path, errno.ENOENT, hint="the controller freezer is not mounted here")
         freezer.freeze(self._at["freezer"], frozen)
 
     def frozen(self) -> bool:

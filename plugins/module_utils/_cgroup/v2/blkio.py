@@ -25,31 +25,52 @@ def weight(blkio: int) -> int:
     return 1 + (blkio - 10) * 9999 // 990
 
 
+def blkio(weight: int) -> int:
+    """The smallest blkio weight that gives this io.weight."""
+    return 10 + -(-(weight - 1) * 990 // 9999)
+
+
 def apply(directory: str, resources: dict[str, Any]) -> None:
     block = resources.get("blockIO") or {}
     if block.get("weight"):
         _apply_weight(directory, block["weight"])
+    for entry in block.get("weightDevice") or []:
+        if entry.get("weight"):
+            _apply_weight(directory, entry["weight"], device=f"{entry['major']}:{entry['minor']} ")
     for key, name in _LIMITS.items():
         for entry in block.get(key) or []:
-            write(f"{directory}/io.max", f"{entry['major']}:{entry['minor']} {name}={entry['rate']}")
+            # 0 is no limit in config.json, and refused in io.max
+            write(f"{directory}/io.max", f"{entry['major']}:{entry['minor']} {name}={entry['rate'] or 'max'}")
 
 
-def _apply_weight(directory: str, value: int) -> None:
+def _apply_weight(directory: str, value: int, device: str = "") -> None:
     if os.path.exists(f"{directory}/io.bfq.weight"):
-        write(f"{directory}/io.bfq.weight", value)
+        write(f"{directory}/io.bfq.weight", f"{device}{value}")
     elif os.path.exists(f"{directory}/io.weight"):
-        write(f"{directory}/io.weight", weight(value))
+        write(f"{directory}/io.weight", f"{device}{weight(value)}")
     else:
-        hint = "this kernel weighs block devices neither by BFQ nor by io.cost"
+        hint = "blkio_weight needs a kernel with BFQ (CONFIG_BFQ_GROUP_IOSCHED) or io.cost, and this one has neither"
         raise KernelError("find io.weight in", directory, errno.ENOENT, hint=hint)
 
 
 def read(directory: str) -> dict[str, Any]:
     text = read_optional(f"{directory}/io.bfq.weight")
     if text:
-        return {"blockIO": {"weight": int(text.splitlines()[0].split()[-1])}}
+        return {"blockIO": {"weight": _default(text)}}
     text = read_optional(f"{directory}/io.weight")
-    if text:
-        value = int(text.splitlines()[0].split()[-1])
-        return {"blockIO": {"weight": 10 + -(-(value - 1) * 990 // 9999)}}
-    return {}
+    return {"blockIO": {"weight": blkio(_default(text))}} if text else {}
+
+
+def _default(text: str) -> int:
+    """Of "default 100", then lines for devices that have weights of their own."""
+    return int(text.splitlines()[0].split()[-1])
+
+
+def stats(directory: str) -> dict[str, int]:
+    """Lines of "MAJ:MIN rbytes=N wbytes=N …", one a device."""
+    totals = {"rbytes": 0, "wbytes": 0}
+    for word in (read_optional(f"{directory}/io.stat") or "").split():
+        name, _, number = word.partition("=")
+        if name in totals:
+            totals[name] += int(number)
+    return {"io_read_bytes": totals["rbytes"], "io_write_bytes": totals["wbytes"]}

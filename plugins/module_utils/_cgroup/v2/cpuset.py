@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from ..._errors import KernelError
+from ..cpuset import outside
 from ..files import read_optional, write
 
 _FILES = {"cpus": "cpuset.cpus", "mems": "cpuset.mems"}
@@ -15,8 +18,14 @@ _FILES = {"cpus": "cpuset.cpus", "mems": "cpuset.mems"}
 def apply(directory: str, resources: dict[str, Any]) -> None:
     cpu = resources.get("cpu") or {}
     for key, name in _FILES.items():
-        if cpu.get(key) is not None:
+        if cpu.get(key) is None:
+            continue
+        try:
             write(f"{directory}/{name}", cpu[key] or "\n")
+        except KernelError as error:
+            offered = read_optional(f"{os.path.dirname(directory)}/{name}.effective")
+            error.hint = outside(cpu[key], offered) or error.hint
+            raise
 
 
 def read(directory: str) -> dict[str, Any]:

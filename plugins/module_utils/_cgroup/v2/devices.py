@@ -9,17 +9,17 @@ import os
 from typing import Any
 
 from ..._kernel import bpf
-from ..devices import default_rules
+from ..devices import default_rules, kind
 
 
 def apply(directory: str, resources: dict[str, Any]) -> None:
     rules = resources.get("devices")
     if rules is None:
         return
-    program = bpf.device_program([*rules, *default_rules(rules)])
+    normal = [{**rule, "type": kind(rule)} for rule in [*rules, *default_rules(rules)]]
     group = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        bpf.replace_device_program(group, program)
+        bpf.replace_device_program(group, bpf.device_program(normal))
     finally:
         os.close(group)
 

@@ -11,14 +11,17 @@ import time
 from ..._errors import KernelError
 from ..files import keyed, read_optional, write
 
+_ROUNDS = 2000
+
 
 def freeze(directory: str, frozen: bool) -> None:
     """Return when cgroup.events says so."""
-    write(f"{directory}/cgroup.freeze", int(frozen))
-    for _ in range(2000):
+    write(f"{directory}/cgroup.freeze", int(frozen), hint="it needs Linux 5.2")
+    for _ in range(_ROUNDS):
         if keyed(read_optional(f"{directory}/cgroup.events")).get("frozen", int(frozen)) == int(frozen):
             return
         time.sleep(0.001)
+    write(f"{directory}/cgroup.freeze", 0)  # half frozen is worse than not
     raise KernelError("freeze" if frozen else "thaw", directory, errno.ETIMEDOUT)
 
 

@@ -10,11 +10,15 @@ import os
 from typing import Any, Optional
 
 from ..._errors import KernelError
+from .. import pressure
+from ..cpuset import canonical
 from ..files import mkdirs, read_optional, write
 from ..manager import Manager, Resources, merge
 from . import blkio, cpu, cpuset, devices, freezer, hugetlb, memory, pids
 
-_CONTROLLERS: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio, devices, hugetlb)
+_APPLY: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio, devices, hugetlb)
+_READ: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio)
+_STATS: tuple[Any, ...] = (memory, cpu, pids, blkio, pressure)
 
 
 class ManagerV2(Manager):
@@ -26,46 +30,57 @@ class ManagerV2(Manager):
         return [self._directory]
 
     def create(self) -> None:
-        mkdirs(self._directory)
-        parent = self.root
-        self._delegate(parent)
+        parents = [self.root]
         for part in self.path.strip("/").split("/")[:-1]:
-            parent = f"{parent}/{part}"
-            self._delegate(parent)
-
-    @staticmethod
-    def _delegate(directory: str) -> None:
-        """Let the children of ``directory`` have every controller that it has itself."""
-        offered = (read_optional(f"{directory}/cgroup.controllers") or "").split()
-        enabled = (read_optional(f"{directory}/cgroup.subtree_control") or "").split()
-        missing = [name for name in offered if name not in enabled]
-        if not missing:
-            return
-        try:
-            write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in missing))
-        except KernelError as error:
-            if error.errno == errno.EBUSY:
-                error.hint = (
-                    "a group with processes of its own can't share its controllers out; move them to a child first"
-                )
-            raise
+            parents.append(f"{parents[-1]}/{part}")
+        if not os.path.isdir(self._directory):
+            mkdirs(self._directory)
+        for parent in parents:
+            _share(parent)
 
     def apply(self, resources: Resources) -> None:
-        for controller in _CONTROLLERS:
-            controller.apply(self._directory, resources)
+        for controller in _APPLY:
+            try:
+                controller.apply(self._directory, resources)
+            except KernelError as error:
+                if error.errno == errno.ENOENT and not error.hint:
+                    error.hint = self._lacks(error.obj)
+                raise
         for name, value in (resources.get("unified") or {}).items():
-            write(f"{self._directory}/{os.path.basename(name)}", value)
+            if "/" in name:
+                raise KernelError(f"write {value} to", name, errno.EINVAL, hint="it must be a file's name")
+            write(f"{self._directory}/{name}", value)
+
+    def _lacks(self, path: str) -> str:
+        """Why a file of a controller may not be there."""
+        controller = os.path.basename(path).partition(".")[0]
+        offered = (read_optional(f"{self._directory}/cgroup.controllers") or "").split()
+        return "" if controller in offered else f"the controller {controller} is not enabled for this group"
 
     def read(self) -> Resources:
         result: Resources = {}
-        for controller in _CONTROLLERS:
+        for controller in _READ:
             merge(result, controller.read(self._directory))
+        return result
+
+    def expected(self, resources: Resources) -> Resources:
+        result = super().expected(resources)
+        processor = result.get("cpu") or {}
+        if processor.get("shares"):
+            processor["shares"] = cpu.shares(cpu.weight(processor["shares"]))
+        for key in ("cpus", "mems"):
+            if key in processor:
+                processor[key] = canonical(processor[key])
+        block = result.get("blockIO") or {}
+        if block.get("weight") and not os.path.exists(f"{self._directory}/io.bfq.weight"):
+            block["weight"] = blkio.blkio(blkio.weight(block["weight"]))
         return result
 
     def stats(self) -> dict[str, int]:
         result: dict[str, int] = {}
-        for controller in (memory, cpu, pids):
-            result.update(controller.stats(self._directory))
+        if self.exists():
+            for controller in _STATS:
+                result.update(controller.stats(self._directory))
         return result
 
     def freeze(self, frozen: bool) -> None:
@@ -86,3 +101,30 @@ class ManagerV2(Manager):
             write(f"{self._directory}/cgroup.kill", 1)
         else:
             super().kill(signal)
+
+
+def _share(directory: str) -> None:
+    """Let the children of ``directory`` have every controller that it has itself."""
+    offered = (read_optional(f"{directory}/cgroup.controllers") or "").split()
+    enabled = (read_optional(f"{directory}/cgroup.subtree_control") or "").split()
+    missing = [f"+{name}" for name in offered if name not in enabled]
+    if not missing:
+        return
+    path = f"{directory}/cgroup.subtree_control"
+    try:
+        write(path, " ".join(missing))
+    except KernelError as error:
+        if error.errno == errno.EBUSY:
+            error.hint = (
+                f"{directory} has processes of its own, so it can't share controllers out; move them to a child"
+            )
+            raise
+        if error.errno not in (errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP):
+            raise
+        # One that can't be shared (cpu, while real-time processes run) must not hold back the others. Who needs it
+        # hears of it when its file is missing.
+        for name in missing:
+            try:
+                write(path, name)
+            except KernelError:
+                pass

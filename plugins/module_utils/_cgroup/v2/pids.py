@@ -1,13 +1,13 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pids controller."""
+"""The pids controller: processes and threads together."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..files import read_number, write
+from ..files import keyed, read_number, read_optional, write
 
 
 def apply(directory: str, resources: dict[str, Any]) -> None:
@@ -22,5 +22,9 @@ def read(directory: str) -> dict[str, Any]:
 
 
 def stats(directory: str) -> dict[str, int]:
-    current = read_number(f"{directory}/pids.current")
-    return {} if current is None else {"pids_current": current}
+    figures = {
+        "pids_current": read_number(f"{directory}/pids.current"),
+        "pids_limit": read_number(f"{directory}/pids.max"),
+        "pids_refused": keyed(read_optional(f"{directory}/pids.events")).get("max"),
+    }
+    return {key: value for key, value in figures.items() if value is not None}
