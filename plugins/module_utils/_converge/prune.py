@@ -11,7 +11,7 @@ from typing import Any
 
 from .._image.store import Store
 from .._paths import Paths
-from . import firewall, images, networks, store, users, volumes
+from . import firewall, networks, store, users, volumes
 from .options import Option
 from .parse import parse_bool
 from .plan import Plan, Step
