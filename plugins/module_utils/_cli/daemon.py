@@ -15,13 +15,13 @@ from .._paths import Paths
 _READY = b"ready"
 
 
-def spawn(paths: Paths) -> None:
-    """Return when it listens; MonitorError with its own words when it could not."""
+def spawn(paths: Paths, directory: str) -> None:
+    """Start the version in ``directory``. Return when it listens; MonitorError with its own words when it could not."""
     os.makedirs(paths.run, mode=0o700, exist_ok=True)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _become_daemon(paths, writer)
+        _become_daemon(paths, directory, writer)
     os.close(writer)
     os.waitpid(pid, 0)
     with os.fdopen(reader, "rb") as file:
@@ -31,7 +31,7 @@ def spawn(paths: Paths) -> None:
         raise MonitorError(f"start the supervisor: {text}", hint=f"see {paths.run}/monitor.log")
 
 
-def _become_daemon(paths: Paths, writer: int) -> None:
+def _become_daemon(paths: Paths, directory: str, writer: int) -> None:
     """In the child. Forked twice: a session leader could get a controlling terminal by opening one."""
     try:
         os.setsid()
@@ -43,7 +43,7 @@ def _become_daemon(paths: Paths, writer: int) -> None:
         process.close_all_but({0, 1, 2, writer})
         process.reset_signals()
         os.set_inheritable(writer, True)
-        command = [sys.executable, "-IS", f"{paths.bin}/vessel", "monitor", "--ready-fd", str(writer)]
+        command = [sys.executable, "-IS", f"{directory}/vessel", "monitor", "--ready-fd", str(writer)]
         env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
         exe.execute(sys.executable, command, env)
     except BaseException as error:

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Puts the engine on the host, as the module that runs has it, and sees to it that its supervisor runs.
 
-``libexec/HASH/`` holds the engine with its bytecode, ``bin/vessel`` and ``bin/vessel-runtime`` start it. A version is
-written beside and renamed in, so that one which is there is whole; the hash is of all that goes in.
+``libexec/HASH/`` holds the engine with its bytecode and the script that starts it, to which ``bin/vessel`` and
+``bin/vessel-runtime`` lead. A version is written beside and renamed in, so that one which is there is whole; the hash
+is of all that goes in.
 """
 
 from __future__ import annotations
@@ -97,11 +98,11 @@ def install(paths: Paths) -> str:
 def _write(paths: Paths, directory: str) -> None:
     new = f"{directory}.{os.getpid()}.new"
     files = {f"{PACKAGE}/{path}": content for path, content in sources().items()}
-    for path in list(files):
-        package = os.path.dirname(path)
-        files.setdefault(f"{package}/__init__.py", b"")  # a package proper is found faster than a namespace
-    files.setdefault(f"{PACKAGE}/__init__.py", b"")
+    for package in {os.path.dirname(path) for path in files}:
+        files[f"{package}/__init__.py"] = b""  # a package proper is found faster than a namespace
+    script = _SCRIPT.format(python=sys.executable, directory=directory, package=PACKAGE, root=paths.root)
     try:
+        _write_file(f"{new}/vessel", script.encode(), mode=0o755)
         for path, content in files.items():
             _write_file(f"{new}/{path}", content)
         for path in files:
@@ -116,9 +117,10 @@ def _write(paths: Paths, directory: str) -> None:
     _remove_older(paths, directory)
 
 
-def _write_file(path: str, content: bytes) -> None:
+def _write_file(path: str, content: bytes, *, mode: int = 0o644) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    os.fchmod(fd, mode)
     with os.fdopen(fd, "wb") as file:
         file.write(content)
 
@@ -149,36 +151,23 @@ def _sync_directory(path: str) -> None:
 
 _SCRIPT = """\
 #!{python} -IS
-# Installed by the Ansible collection vessel.host; replaced by each of its versions.
+# Installed by the Ansible collection vessel.host; every version has its own.
 import sys
 sys.path.insert(0, {directory!r})
-from vessel_host._cli.main import main
+from {package}._cli.main import main
 sys.exit(main(sys.argv, root={root!r}))
 """
 
 
 def _link(paths: Paths, directory: str) -> None:
-    """The command is the present version's. A script, not a link into the tree: it names the interpreter."""
-    script = _SCRIPT.format(python=sys.executable, directory=directory, root=paths.root).encode()
+    """The command is the present version's, under both its names."""
     os.makedirs(paths.bin, mode=0o755, exist_ok=True)
-    first, second = (f"{paths.bin}/{name}" for name in NAMES)
-    if _read(first) != script:
-        new = f"{first}.{os.getpid()}.new"
-        _write_file(new, script)
-        os.chmod(new, 0o755)
-        os.rename(new, first)
-    if not os.path.islink(second) or os.readlink(second) != NAMES[0]:
-        new = f"{second}.{os.getpid()}.new"
-        os.symlink(NAMES[0], new)
-        os.rename(new, second)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
+    for name in NAMES:
+        path, target = f"{paths.bin}/{name}", f"{directory}/vessel"
+        if not (os.path.islink(path) and os.readlink(path) == target):
+            new = f"{path}.{os.getpid()}.new"
+            os.symlink(target, new)
+            os.rename(new, path)
 
 
 def _remove_older(paths: Paths, keep: str) -> None:
@@ -219,12 +208,12 @@ def ensure(paths: Paths) -> Client:
     if client is not None:
         client.close()
     with locked(f"{paths.run}/locks/engine"):
-        install(paths)
+        directory = install(paths)
         client = _present(paths)  # another module may have been faster
         if client is not None:
             return client
         _quit_other(paths)
-        return _start(paths)
+        return _start(paths, directory)
 
 
 def _present(paths: Paths) -> Optional[Client]:
@@ -273,10 +262,10 @@ def _await_end(pidfd: int, pid: int) -> None:
         raise MonitorError(f"the supervisor of another version (pid {pid}) does not quit", hint="end it by hand")
 
 
-def _start(paths: Paths) -> Client:
+def _start(paths: Paths, directory: str) -> Client:
     from .daemon import spawn
 
-    spawn(paths)
+    spawn(paths, directory)
     deadline = time.monotonic() + _PATIENCE
     while True:
         client = _present(paths)

@@ -31,7 +31,7 @@ DRAIN_LIMIT = 10.0
 
 
 class Server:
-    """``idle_exit``: end when there is no container any more and nobody is connected."""
+    """``idle_exit``: end when nobody is connected and no container runs or is to run; their status files stay."""
 
     def __init__(self, paths: Paths, *, version: str = "", idle_exit: bool = True) -> None:
         self.host = Host(paths, version)
@@ -85,6 +85,7 @@ class Server:
             sock.close()
             return
         self._connections.add(Connection(self.host.loop, sock, self._request, self._closed))
+        self._look_idle()
 
     def _closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -109,7 +110,8 @@ class Server:
     def _look_idle(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        if self._idle_exit and not self.containers and not self._connections:
+            self._idle = None
+        if self._idle_exit and not self._connections and all(c.settled for c in self.containers.values()):
             self._idle = self.host.loop.after(IDLE_EXIT, self.host.loop.stop)
 
     # requests
@@ -160,6 +162,8 @@ class Server:
     def _changed(self, container: Container) -> None:
         if container.process is not None:
             self._rotator.wake()
+        if not self._connections:
+            self._look_idle()
 
     def stop(self, message: Message, reply: Reply) -> None:
         container = self._find(message)
@@ -180,13 +184,16 @@ class Server:
         container.stop(_number(message, "timeout", float), _number(message, "signal", int))
 
     def remove(self, message: Message, reply: Reply) -> None:
-        container = self._find(message)
+        """What we do not know is removed already."""
+        container = self.containers.get(str(message["name"]))
+        if container is None:
+            reply.ok()
+            return
 
         def gone() -> None:
             self.containers.pop(container.name, None)
             container.forget()
             reply.ok()
-            self._look_idle()
 
         _when_settled(container, gone)
         container.stop(0)
