@@ -125,7 +125,7 @@ _IPC = """
 _SYSTEM = """
     getrandom landlock_add_rule landlock_create_ruleset landlock_restrict_self lsm_get_self_attr lsm_list_modules
     seccomp sysinfo uname arch_prctl modify_ldt riscv_flush_icache riscv_hwprobe s390_pci_mmio_read
-    s390_pci_mmio_write s390_runtime_instr sync_file_range2 swapcontext breakpoint cacheflush set_tls rtas uretprobe
+    s390_pci_mmio_write s390_runtime_instr swapcontext breakpoint cacheflush set_tls rtas uretprobe
     switch_endian
 """
 # Harmless since 4.8, when the kernel began to filter what a tracer makes its child call.

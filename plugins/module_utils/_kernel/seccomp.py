@@ -9,11 +9,13 @@ import ctypes
 import errno
 import json
 import os
+import struct
 from typing import Any, Optional
 
 from .._errors import DependencyError, SpecError
 from .libc import oserror, syscall
 
+LIBRARY = "libseccomp.so.2"
 SECCOMP_SET_MODE_FILTER = 1
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
@@ -43,6 +45,9 @@ _OPS = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 _NR_SCMP_ERROR = -1
+# Actions that let a call through, or tell somebody: with these a call that the profile does not know is not refused.
+_LENIENT = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+_X32_BIT = 0x40000000
 
 
 class scmp_arg_cmp(ctypes.Structure):
@@ -66,16 +71,17 @@ def library() -> ctypes.CDLL:
     global _library  # noqa: PLW0603 - loaded once, by the first profile
     if _library is None:
         try:
-            lib = ctypes.CDLL("libseccomp.so.2", use_errno=True)
+            lib = ctypes.CDLL(LIBRARY, use_errno=True)
         except OSError as error:
-            raise DependencyError(f"libseccomp.so.2 can't be loaded: {error}", hint="install libseccomp2") from error
+            raise DependencyError(f"{LIBRARY} can't be loaded: {error}", hint="install libseccomp2") from error
         lib.seccomp_init.restype = ctypes.c_void_p
         lib.seccomp_init.argtypes = (ctypes.c_uint32,)
         lib.seccomp_release.argtypes = (ctypes.c_void_p,)
         lib.seccomp_arch_add.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
         lib.seccomp_arch_resolve_name.restype = ctypes.c_uint32
+        lib.seccomp_arch_native.restype = ctypes.c_uint32
+        lib.seccomp_syscall_resolve_name_arch.argtypes = (ctypes.c_uint32, ctypes.c_char_p)
         lib.seccomp_export_bpf.argtypes = (ctypes.c_void_p, ctypes.c_int)
-        lib.seccomp_attr_set.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32)
         lib.seccomp_rule_add_array.argtypes = (
             ctypes.c_void_p,
             ctypes.c_uint32,
@@ -112,13 +118,15 @@ def _compile(profile: dict[str, Any]) -> bytes:
         _add_architectures(lib, context, profile.get("architectures") or [])
         for index, rule in enumerate(profile.get("syscalls") or []):
             _add_rule(lib, context, rule, default, f"linux.seccomp.syscalls[{index}]")
-        return _export(lib, context)
+        return _newer_calls(lib, profile) + _export(lib, context)
     finally:
         lib.seccomp_release(context)
 
 
 def _action(entry: dict[str, Any], name: str, number: str, field: str) -> int:
     word = entry.get(name, "")
+    if word == "SCMP_ACT_NOTIFY":
+        raise SpecError(f"{field}.{name}", "SCMP_ACT_NOTIFY is not supported: there is no agent that would answer")
     if word not in _ACTIONS:
         raise SpecError(f"{field}.{name}", f"{word!r} is not supported; use {', '.join(sorted(_ACTIONS))}")
     value = _ACTIONS[word]
@@ -130,12 +138,48 @@ def _action(entry: dict[str, Any], name: str, number: str, field: str) -> int:
 
 def _add_architectures(lib: ctypes.CDLL, context: int, names: list[str]) -> None:
     for name in names:
-        token = lib.seccomp_arch_resolve_name(name[len("SCMP_ARCH_") :].lower().encode())
-        if not name.startswith("SCMP_ARCH_") or not token:
-            raise SpecError("linux.seccomp.architectures", f"{name!r} is not an architecture of libseccomp")
-        code = lib.seccomp_arch_add(context, token)
+        code = lib.seccomp_arch_add(context, _token(lib, name))
         if code not in (0, -errno.EEXIST):
             raise SpecError("linux.seccomp.architectures", f"{name}: {os.strerror(-code)}")
+
+
+def _token(lib: ctypes.CDLL, name: str) -> int:
+    token = int(lib.seccomp_arch_resolve_name(name[len("SCMP_ARCH_") :].lower().encode()))
+    if not name.startswith("SCMP_ARCH_") or not token:
+        raise SpecError("linux.seccomp.architectures", f"{name!r} is not an architecture of libseccomp")
+    return token
+
+
+def _newer_calls(lib: ctypes.CDLL, profile: dict[str, Any]) -> bytes:
+    """Instructions in front of libseccomp's: ENOSYS for calls beyond the newest that the profile names.
+
+    A libc tries a call of a newer kernel and takes an older one on ENOSYS; the profile's EPERM it would believe.
+    """
+    if profile.get("defaultAction") in _LENIENT or profile.get("defaultErrnoRet") == errno.ENOSYS:
+        return b""
+    names = {name.encode() for rule in profile.get("syscalls") or [] for name in rule.get("names") or []}
+    tokens = {int(lib.seccomp_arch_native()), *(_token(lib, name) for name in profile.get("architectures") or [])}
+    newest = {}
+    for token in sorted(tokens):
+        numbers = [lib.seccomp_syscall_resolve_name_arch(token, name) for name in names]
+        newest[token] = max([number for number in numbers if number < _X32_BIT], default=-1)
+    return stub({token: number for token, number in newest.items() if number >= 0})
+
+
+def stub(newest: dict[int, int]) -> bytes:
+    """Classic BPF over struct seccomp_data: nr at 0, arch at 4. libseccomp's own code begins with a load again."""
+    code = []
+    for left, (arch, number) in zip(range(len(newest) - 1, -1, -1), newest.items()):
+        end = 5 * left
+        code += [
+            (0x15, 0, 4, arch),  # another architecture: the next five
+            (0x20, 0, 0, 0),
+            (0x35, end + 2, 0, _X32_BIT),  # x32 has an architecture's number of its own only in libseccomp
+            (0x25, 0, end + 1, number),
+            (0x06, 0, 0, _ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS),
+        ]
+    head = [(0x20, 0, 0, 4)] if code else []
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in head + code)
 
 
 def _add_rule(lib: ctypes.CDLL, context: int, rule: dict[str, Any], default: int, field: str) -> None:
@@ -172,7 +216,6 @@ def _export(lib: ctypes.CDLL, context: int) -> bytes:
         code = lib.seccomp_export_bpf(context, fd)
         if code < 0:
             oserror("seccomp_export_bpf", code=-code)
-        os.lseek(fd, 0, os.SEEK_SET)
-        return os.read(fd, 1 << 22)
+        return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)
