@@ -43,6 +43,7 @@ def config(paths: Paths, name: str) -> dict[str, Any]:
     """Its bundle's config.json."""
     body = _load(f"{paths.bundle(name)}/config.json")
     if not body:
+        status(paths, name)  # that there is no such container is the better word
         raise StateError(f"container {name} was not made since the host started", hint="start it first")
     return body
 
