@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Optional
 
-from .._errors import NotFoundError, OptionError
+from .._errors import OptionError
 from .._kernel.file import remove_tree
 from .._network import names, sandbox
 from .._paths import Paths
@@ -521,12 +521,19 @@ def _absence(host: Host, present: Present) -> Plan:
     result = Plan()
     cost = Cost.restart if present.pid else Cost.live
     calls = [Call(before=lambda: _remove_rest(host, name))]
-    if os.path.isdir(paths.bundle(name)) or os.path.isdir(f"{paths.runtime}/{name}"):
+    if _supervised(host, name):
         calls.insert(0, Call("remove"))
     step = _job(host, f"container {name}", "remove", Job(name, calls), before=shown(present.spec or {}), cost=cost)
     result.add(step)
     result.add(_commit(host))
     return result
+
+
+def _supervised(host: Host, name: str) -> bool:
+    """Has the supervisor something of it? Where it has not, none need be started to say so."""
+    status = prepare.look(host.paths, name).status
+    waits = status.get("status") in ("restarting", "running", "paused", "stopping")
+    return waits or os.path.isdir(f"{host.paths.runtime}/{name}")
 
 
 def _remove_rest(host: Host, name: str) -> None:
@@ -539,11 +546,8 @@ def _remove_rest(host: Host, name: str) -> None:
 
 def remove_now(host: Host, name: str) -> None:
     """Undo of a creation that failed."""
-    if os.path.isdir(host.paths.bundle(name)):
-        try:
-            host.client().call("remove", name=name, timeout=0)
-        except NotFoundError:
-            pass
+    if _supervised(host, name):
+        host.client().call("remove", name=name, timeout=0)
     _remove_rest(host, name)
     attach.commit(host)
 
