@@ -73,17 +73,18 @@ class Probe:
         joining = self._joining
         if joining is None:
             return
-        fd = joining.fd
+        # It closes its descriptor when it is done, and the loop can't let go of a closed one.
+        self._loop.unwatch(joining.fd)
         try:
             started = joining.advance()
         except (VesselError, OSError) as error:
-            self._loop.unwatch(fd)
             self._joining = None
             self._problem = self._problem or str(error)
             self._finish(COULD_NOT)
             return
-        if started is not None:
-            self._loop.unwatch(fd)
+        if started is None:
+            self._loop.watch(joining.fd, self._advance)
+        else:
             self._joining = None
             self._process = Watched(started.pid, started.pidfd)
             self._loop.watch(started.pidfd, self._ended)
