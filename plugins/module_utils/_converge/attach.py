@@ -136,7 +136,7 @@ def _endpoint(
             addresses[key] = ""
         taken(host, network.name).add(addresses[key].partition("/")[0])
     mac = entry.get("mac_address") or bridge.mac_address(f"{host.paths.prefix}/{name}/{network.name}")
-    peer = host.paths.link("ve", f"{name}/{network.name}")
+    peer = host.paths.link("ve", f"{name}+{network.name}")
     aliases = tuple(entry.get("aliases") or ())
     return Endpoint(name, network.name, ifname, peer, addresses["ipv4"], addresses["ipv6"], mac, aliases)
 
