@@ -176,6 +176,8 @@ class Site:
 
     def close(self) -> None:
         """End all, and prove that nothing is left."""
+        if os.path.exists(f"{self.paths.run}/monitor.log"):
+            print("monitor.log:", self.log())  # pytest shows it when the test failed
         for client in self.clients:
             client.close()
         if self.process is not None and self.process.poll() is None:

@@ -19,7 +19,7 @@ from .._runtime.state import State, load
 from . import status as s
 from .container import Container
 from .host import Host
-from .process import Watched, age
+from .process import Watched, age, zombie_exit_code
 
 
 def names(paths: Paths) -> list[str]:
@@ -133,7 +133,7 @@ def _ended(container: Container, state: Optional[State]) -> None:
 
 def _last_word(state: Optional[State]) -> Optional[int]:
     """The exit code while it is a zombie that nobody has reaped; else it is lost."""
-    return None if state is None else Watched(state.pid, -1, state.start_time).reap()
+    return None if state is None else zombie_exit_code(state.pid, state.start_time)
 
 
 def _sweep(host: Host, name: str) -> None:

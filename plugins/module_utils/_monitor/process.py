@@ -32,8 +32,8 @@ class Watched:
         code = own_exit_code(self.pidfd)
         if code is not None:
             return code
-        status = _zombie_status(self.pid, self.start_time)
-        return foreign_exit_code(self.pidfd) if status is None else process.exit_code(status)
+        code = zombie_exit_code(self.pid, self.start_time)
+        return foreign_exit_code(self.pidfd) if code is None else code
 
     def close(self) -> None:
         if self.pidfd >= 0:
@@ -41,8 +41,8 @@ class Watched:
             self.pidfd = -1
 
 
-def _zombie_status(pid: int, start_time: int) -> Optional[int]:
-    """Field 52 of proc_pid_stat(5): the wait status, shown while the process is a zombie."""
+def zombie_exit_code(pid: int, start_time: int) -> Optional[int]:
+    """By field 52 of proc_pid_stat(5), the wait status that a process shows until its parent has reaped it."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read()
@@ -51,7 +51,7 @@ def _zombie_status(pid: int, start_time: int) -> Optional[int]:
     fields = text[text.rindex(b")") + 2 :].split()
     if fields[0] not in (b"Z", b"X") or int(fields[19]) != start_time:
         return None
-    return int(fields[49])
+    return process.exit_code(int(fields[49]))
 
 
 def age(start_time: int) -> float:

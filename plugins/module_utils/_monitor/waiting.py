@@ -59,9 +59,13 @@ def _sentence(container: Container, what: str) -> str:
     results = (container.status.health or {}).get("log") or []
     if results and container.settings.health is not None and container.status.status == s.RUNNING:
         last = results[-1]
-        return f"{text}; its last health check ended with {last['exit_code']}: {last['output'] or 'no output'}"
-    lines = tail(container.settings.log.path) if container.settings.log.driver == "file" else ""
+        return f"{text}; its last health check ended with {last['exit_code']}: {_line(last['output']) or 'no output'}"
+    lines = _line(tail(container.settings.log.path)) if container.settings.log.driver == "file" else ""
     return f"{text}; its log ends with: {lines}" if lines else text
+
+
+def _line(text: str) -> str:
+    return " | ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 class Wait:

@@ -1,0 +1,204 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor dies by SIGKILL; no container notices, and the next one knows all that can be known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from .monitor_host import Site, children, wait_for
+
+pytestmark = pytest.mark.root
+
+SERVICE = ["/bin/sh", "-c", "trap 'exit 5' TERM; i=0; while true; do i=$((i+1)); echo $i; usleep 10000; done"]
+CHECK = {"test": ["CMD", "/bin/true"], "interval": 0.1, "timeout": 5.0, "retries": 3}
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path / "site")
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def client(site):
+    return site.supervise()
+
+
+def finish(site, client):
+    for name in site.names:
+        client.call("remove", name=name)
+    assert children(site.process.pid) == []
+    site.assert_clean()
+
+
+def test_three_deaths_and_the_exit_code_is_right(site, client):
+    site.bundle("a", SERVICE, health=CHECK, restart={"policy": "always"})
+    client.call("start", name="a")
+    client.call("kill", name="a", signal=9)
+    site.until("a", restarts=1, status="running")
+    before = client.call("wait", name="a", until="healthy", timeout=10)["status"]
+    for _ in range(3):
+        site.kill_supervisor()
+        client = site.supervise()
+        now = client.call("status", name="a")["status"]
+        for key in ("pid", "pid_start", "started_at", "restarts", "wanted", "backoff", "status"):
+            assert now[key] == before[key], key
+        assert now["health"]["status"] == "healthy"
+    lines = [int(line) for line in site.output("a").splitlines()]
+    last_life = lines[len(lines) - lines[::-1].index(1) - 1 :]
+    assert last_life == list(range(1, len(last_life) + 1))  # it went on counting all the time
+    # it is not our child any more: the kernel tells its code by the pidfd
+    assert client.call("stop", name="a")["status"]["exit_code"] == 5
+    finish(site, client)
+
+
+@pytest.mark.parametrize(("command", "sent", "code"), [("usleep 800000; exit 42", 0, 42), ("sleep 1000", 9, 137)])
+def test_exit_codes_of_the_adopted(site, client, command, sent, code):
+    site.bundle("a", command)
+    pid = client.call("start", name="a")["pid"]
+    site.kill_supervisor()
+    client = site.supervise()
+    if sent:
+        os.kill(pid, sent)
+    assert client.call("wait", name="a", until="exited", timeout=10)["status"]["exit_code"] == code
+    finish(site, client)
+
+
+def test_what_ended_meanwhile_is_started_by_its_policy(site, client):
+    policies = {"no": "no", "always": "always", "failure": "on-failure"}
+    for name, policy in policies.items():
+        site.bundle(name, ["/bin/sleep", "1000"], restart={"policy": policy})
+        client.call("start", name=name)
+    pids = {name: site.status(name)["pid"] for name in policies}
+    site.kill_supervisor()
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids.values()))
+    client = site.supervise()
+    ended = site.until("no", status="exited")
+    assert ended["exit_code"] is None  # nobody was there to hear it
+    for name in ("always", "failure"):
+        again = site.until(name, status="running", restarts=1)
+        assert again["pid"] != pids[name]
+    finish(site, client)
+
+
+def test_a_stopped_container_stays_stopped(site, client):
+    site.bundle("a", ["/bin/sleep", "1000"], restart={"policy": "always"})
+    site.bundle("b", "trap '' TERM; while true; do usleep 10000; done", restart={"policy": "always"})
+    client.call("start", name="a")
+    pid = client.call("start", name="b")["pid"]
+    client.call("stop", name="a", timeout=0)
+    client.submit("stop", name="b", timeout=60)
+    site.until("b", status="stopping")
+    site.kill_supervisor()
+    os.kill(pid, signal.SIGKILL)
+    client = site.supervise()
+    site.until("b", status="exited")
+    time.sleep(0.4)
+    assert site.status("a")["status"] == "exited"
+    assert site.status("b")["status"] == "exited"
+    finish(site, client)
+
+
+def test_a_stop_goes_on(site, client):
+    stop = {"signal": int(signal.SIGTERM), "timeout": 0.3}
+    site.bundle("a", "trap '' TERM; while true; do usleep 10000; done", stop=stop)
+    client.call("start", name="a")
+    client.submit("stop", name="a", timeout=600)
+    site.until("a", status="stopping")
+    site.kill_supervisor()
+    client = site.supervise()
+    assert site.until("a", status="exited")["exit_code"] == 137
+    finish(site, client)
+
+
+def test_back_off_goes_on(site, client):
+    site.bundle("a", "exit 1", restart={"policy": "always"})
+    client.call("start", name="a")
+    wait_for(lambda: site.status("a")["restarts"] >= 3 and site.status("a")["status"] == "restarting")
+    before = site.status("a")
+    site.kill_supervisor()
+    client = site.supervise()
+    after = site.until("a", restarts=before["restarts"] + 1)
+    assert after["backoff"] >= before["backoff"]
+    finish(site, client)
+
+
+def test_paused_stays_paused(site, client):
+    site.bundle("a", SERVICE)
+    client.call("start", name="a")
+    client.call("pause", name="a")
+    site.kill_supervisor()
+    client = site.supervise()
+    assert client.call("status", name="a")["status"]["status"] == "paused"
+    client.call("resume", name="a")
+    assert client.call("stop", name="a")["status"]["exit_code"] == 5
+    finish(site, client)
+
+
+def test_killed_while_thirty_start(site, client):
+    """Whatever moment it was: in the end each one runs once, or is started by the next supervisor."""
+    names = [f"c{number}" for number in range(30)]
+    for name in names:
+        site.bundle(name, "echo up; exec sleep 1000")
+    for name in names:
+        client.submit("start", name=name)
+    wait_for(lambda: any(os.path.exists(site.paths.status(name)) for name in names))
+    time.sleep(0.05)
+    site.kill_supervisor()
+    client = site.supervise()
+    for name in names:
+        if not os.path.exists(site.paths.status(name)):
+            client.call("start", name=name)  # the request had not been read yet
+        client.call("wait", name=name, until="running", timeout=20)
+    pids = [site.status(name)["pid"] for name in names]
+    assert len(set(pids)) == 30
+    for name, pid in zip(names, pids):
+        # one process in the group: no second life beside it
+        group = Path(f"/sys/fs/cgroup/pids{site.paths.cgroup(name)}/cgroup.procs")
+        assert group.read_text().split() == [str(pid)]
+    finish(site, client)
+
+
+def test_a_pid_that_another_process_got_is_not_taken(site, client):
+    """pid and start time are one name; a state that names a living process of another start time is an ended one."""
+    import json
+
+    site.bundle("a", ["/bin/sleep", "1000"])
+    pid = client.call("start", name="a")["pid"]
+    site.kill_supervisor()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
+    for path in (site.paths.status("a"), f"{site.paths.runtime}/a/state.json"):
+        data = json.loads(Path(path).read_text())
+        data["pid"] = os.getpid()
+        Path(path).write_text(json.dumps(data))
+    client = site.supervise()
+    assert site.until("a", status="exited")["exit_code"] is None
+    os.kill(os.getpid(), 0)
+    finish(site, client)
+
+
+def test_a_bundle_that_is_gone(site, client):
+    import shutil
+
+    site.bundle("a", SERVICE)
+    site.bundle("b", ["/bin/sleep", "1000"])
+    client.call("start", name="a")
+    pid = client.call("start", name="b")["pid"]
+    site.kill_supervisor()
+    shutil.rmtree(site.paths.bundle("a"))
+    client = site.supervise()
+    assert client.call("status", name="b")["status"]["pid"] == pid
+    assert client.call("status", name="a")["status"]["status"] == "running"
+    os.makedirs(site.paths.bundle("a"))
+    finish(site, client)
