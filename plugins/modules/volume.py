@@ -40,17 +40,17 @@ options:
     description:
       - Owner of the volume's top directory, as a number, or as a name of the host's.
       - An image may have another number for the same name, so a number is the safer choice.
-      - The default is V(0).
+      - Without it a new volume is root's, and an existing one stays as it is.
     type: str
   group:
     description:
       - Group of the volume's top directory, as a number, or as a name of the host's.
-      - The default is V(0).
+      - Without it a new volume is root's, and an existing one stays as it is.
     type: str
   mode:
     description:
       - Permission bits of the volume's top directory, as an octal string in quotes.
-      - The default is V('0755').
+      - Without it a new volume has V('0755'), and an existing one stays as it is.
     type: str
   labels:
     description:

@@ -45,9 +45,9 @@ def parse_group(value: Any, option: str) -> int:
 OPTIONS: tuple[Option, ...] = (
     Option("driver", choice(*DRIVERS), choices=DRIVERS, default="directory"),
     Option("size", size(4096, also=(0,)), default=0, cost=Cost.live),
-    Option("owner", parse_owner, default=0, cost=Cost.live),
-    Option("group", parse_group, default=0, cost=Cost.live),
-    Option("mode", parse_mode, default=0o755, cost=Cost.live),
+    Option("owner", parse_owner, default=None, cost=Cost.live),
+    Option("group", parse_group, default=None, cost=Cost.live),
+    Option("mode", parse_mode, default=None, cost=Cost.live),
     Option("labels", mapping(parse_str), "dict", default={}, cost=Cost.live),
 )
 DIRECTIVES: tuple[Option, ...] = (

@@ -106,7 +106,7 @@ def _told(name: str, action: str, option: str, before: Any, after: Any) -> Step:
 
 def _shown(spec: dict[str, Any]) -> dict[str, Any]:
     """Permission bits as people write them."""
-    return {**spec, "mode": f"{spec['mode']:04o}"}
+    return spec if spec["mode"] is None else {**spec, "mode": f"{spec['mode']:04o}"}
 
 
 def _absence(paths: Paths, name: str) -> Plan:

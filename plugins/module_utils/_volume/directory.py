@@ -29,8 +29,8 @@ def differences(volume: Volume) -> list[Difference]:
 def owner_differences(info: os.stat_result, volume: Volume) -> list[Difference]:
     found = []
     pairs = (("owner", info.st_uid, volume.uid), ("group", info.st_gid, volume.gid))
-    found += [Difference(what, before, after) for what, before, after in pairs if before != after]
-    if stat.S_IMODE(info.st_mode) != volume.mode:
+    found += [Difference(what, before, after) for what, before, after in pairs if after not in (None, before)]
+    if volume.mode is not None and stat.S_IMODE(info.st_mode) != volume.mode:
         found.append(Difference("mode", f"{stat.S_IMODE(info.st_mode):04o}", f"{volume.mode:04o}"))
     return found
 
@@ -43,8 +43,9 @@ def ensure(volume: Volume) -> None:
 
 def own(path: str, volume: Volume) -> None:
     try:
-        os.chown(path, volume.uid, volume.gid)
-        os.chmod(path, volume.mode)
+        os.chown(path, -1 if volume.uid is None else volume.uid, -1 if volume.gid is None else volume.gid)
+        if volume.mode is not None:
+            os.chmod(path, volume.mode)
     except OSError as error:
         raise KernelError("chown", path, error.errno or 0) from None
 

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 
 @dataclass(frozen=True)
 class Volume:
-    """``mode`` are permission bits; ``size`` is bytes, 0 for as much as there is. ``home`` holds it."""
+    """``mode`` are permission bits; ``size`` is bytes, 0 for as much as there is. ``home`` holds it.
+
+    An owner, group or mode of None is whatever it is: a container often gives its volume to a user of its own.
+    """
 
     name: str
     home: str
     driver: str = "directory"
-    uid: int = 0
-    gid: int = 0
-    mode: int = 0o755
+    uid: Optional[int] = None
+    gid: Optional[int] = None
+    mode: Optional[int] = None
     size: int = 0
 
 
