@@ -193,7 +193,7 @@ def test_a_distribution_works_under_the_default_profile():
         script = (
             "set -e; d=$(mktemp -d); cd $d; seq 100 | sort -rn | head -1 | grep -q 100; echo x >f; chown 1:1 f;"
             " chmod 600 f; ln -s f l; cp -a f g; mv g h; tar cf t f h; cd /; rm -r $d;"
-            f" {sys.executable} -c 'import threading,socket,selectors; t=threading.Thread(target=print); t.start(); t.join()'"
+            f" {sys.executable} -c 'import threading; t = threading.Thread(target=print); t.start(); t.join()'"
         )
         os.execv("/bin/sh", ["sh", "-c", script])
 

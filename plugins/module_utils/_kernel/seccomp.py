@@ -93,6 +93,13 @@ def library() -> ctypes.CDLL:
     return _library
 
 
+def version() -> str:
+    """Of libseccomp: "2.5.4"."""
+    lib = library()
+    lib.seccomp_version.restype = ctypes.POINTER(ctypes.c_uint * 3)
+    return ".".join(str(number) for number in lib.seccomp_version().contents)
+
+
 def compile(profile: dict[str, Any]) -> bytes:
     """The BPF program of a linux.seccomp object. Every equal profile is compiled once in a process."""
     key = json.dumps(profile, sort_keys=True)

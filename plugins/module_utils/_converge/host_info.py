@@ -1,0 +1,325 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this host can do, asked before anything is changed. Nothing that is tried here stays."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from typing import Any, Optional
+
+from .._cgroup.manager import ROOT, layout
+from .._errors import DependencyError, VesselError
+from .._kernel import caps, probe, seccomp
+from .._kernel import namespaces as ns
+from .._paths import Paths
+from .compile import INIT_HOST
+from .host_lacks import lacks
+
+Facts = dict[str, Any]
+
+# Since when the kernel has what the engine calls, or would like to; the last of the first group is the engine's floor.
+CALLS = {
+    "pidfd_send_signal": (5, 1),
+    "open_tree": (5, 2),
+    "move_mount": (5, 2),
+    "fsopen": (5, 2),
+    "pidfd_open": (5, 3),
+    "clone3": (5, 3),
+    "openat2": (5, 6),
+    "close_range": (5, 9),
+    "mount_setattr": (5, 12),
+    "seccomp": (3, 17),
+    "bpf": (4, 15),
+}
+FEATURES = {
+    "namespaces": (3, 8),
+    "overlayfs": (3, 18),
+    "cgroup_namespace": (4, 6),
+    "cgroup_freeze_v2": (5, 2),
+    "time_namespace": (5, 6),
+    "clone_into_cgroup": (5, 7),
+    "setns_of_a_pidfd": (5, 8),
+    "cgroup_kill_v2": (5, 14),
+    "idmapped_overlay_layers": (5, 19),
+    "idmapped_tmpfs": (6, 3),
+    "exit_code_of_foreign_processes": (6, 15),
+}
+NAMESPACES_FLOOR = (3, 8)
+ENGINE_FLOOR = (5, 12)
+
+LINKS = ("bridge", "veth", "macvlan", "ipvlan", "vxlan")
+TOOLS = ("nft", "ip", "mmdebstrap", "debootstrap", "zstd", "journalctl", "systemctl")
+JOURNAL = "/run/systemd/journal/socket"
+# What a network of ours asks of nftables, in few words.
+_RULES = """
+table inet probe {
+    map ports { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+    chain to { type nat hook prerouting priority dstnat; dnat ip to ip daddr . meta l4proto . th dport map @ports; }
+    chain from { type nat hook postrouting priority srcnat; ip saddr 192.0.2.0/24 masquerade; }
+    chain through { type filter hook forward priority filter; ct state established,related accept; }
+}
+"""
+
+
+def host_info(paths: Paths) -> Facts:
+    """All facts, what is missing for which option, and whether the modules can work here at all."""
+    facts: Facts = {
+        "root": os.geteuid() == 0,
+        "kernel": kernel(),
+        "namespaces": namespaces(),
+        "cgroup": cgroup(paths),
+        "filesystems": filesystems(paths),
+        "network": network(),
+        "security": security(),
+        "supervisor": supervisor(paths),
+        "tools": tools(),
+        "capacity": capacity(paths),
+    }
+    facts["missing"] = lacks(facts)
+    # An entry for a module as a whole, and not for one of its options, stands in the way of everything.
+    facts["ready"] = not any("." not in entry["option"] for entry in facts["missing"])
+    return facts
+
+
+def dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def kernel() -> Facts:
+    present, there = probe.version(), probe.calls()
+    return {
+        "release": os.uname().release,
+        "version": dotted(present),
+        "architecture": platform.machine(),
+        "floor": {"namespaces": dotted(NAMESPACES_FLOOR), "engine": dotted(ENGINE_FLOOR)},
+        "above_floor": present >= ENGINE_FLOOR,
+        "calls": {name: {"since": dotted(since), "available": there[name]} for name, since in CALLS.items()},
+        "features": {name: {"since": dotted(since), "available": present >= since} for name, since in FEATURES.items()},
+    }
+
+
+def namespaces() -> Facts:
+    """Each as it was found by making one in a child that ended with it."""
+    result = {}
+    for kind in ns.FLAGS:
+        problem = probe.namespace(kind)
+        result[kind] = {"available": not problem, "problem": problem}
+    return result
+
+
+def cgroup(paths: Paths) -> Facts:
+    hierarchies = layout()
+    facts: Facts = {"root": ROOT, "version": None, "layout": "none", "controllers": [], "writable": False}
+    if "" in hierarchies:
+        with open(f"{ROOT}/cgroup.controllers") as file:
+            controllers = file.read().split()
+        facts.update(version=2, layout="unified", controllers=sorted(controllers))
+    elif hierarchies:
+        kind = "hybrid" if "=unified" in hierarchies else "legacy"
+        facts.update(version=1, layout=kind, controllers=sorted(name for name in hierarchies if name[0] != "="))
+    if hierarchies:
+        facts["writable"] = all(os.access(directory, os.W_OK) for directory in hierarchies.values())
+        facts.update(_cgroup_files(hierarchies, f"{paths.prefix}-probe-{os.getpid()}"))
+    return facts
+
+
+def _cgroup_files(hierarchies: dict[str, str], name: str) -> Facts:
+    """What a group has that the root lacks is seen in one that is made and removed; None where that can't be told."""
+    facts: Facts = {"swap": None, "blkio_weight": None}
+    tries = {
+        "swap": ("memory", ("memory.memsw.limit_in_bytes", "memory.swap.max")),
+        "blkio_weight": ("blkio", ("blkio.bfq.weight", "blkio.weight", "io.bfq.weight", "io.weight")),
+    }
+    for fact, (controller, files) in tries.items():
+        top = hierarchies.get(controller) or hierarchies.get("")
+        if not top:
+            continue
+        directory = f"{top}/{name}"
+        try:
+            os.mkdir(directory)
+        except OSError:
+            continue
+        try:
+            facts[fact] = next((file for file in files if os.path.exists(f"{directory}/{file}")), "")
+        finally:
+            os.rmdir(directory)
+        if not facts[fact] and "" in hierarchies and files[-1].partition(".")[0] not in _shared(top):
+            facts[fact] = None
+    return facts
+
+
+def _shared(top: str) -> list[str]:
+    """Controllers that v2's groups have; the engine shares out the others when it starts."""
+    return _text(f"{top}/cgroup.subtree_control").split()
+
+
+def filesystems(paths: Paths) -> Facts:
+    known = probe.filesystems()
+    store = existing(paths.state)
+    problem = probe.overlay()
+    idmap = probe.idmapped(store)
+    return {
+        "overlay": {"available": not problem, "problem": problem},
+        "erofs": "erofs" in known or bool(probe.module("erofs")),
+        "tmpfs": "tmpfs" in known,
+        "idmapped_mounts": {"available": not idmap, "problem": idmap},
+        "store": {"path": paths.state, "type": filesystem_of(store)},
+    }
+
+
+def existing(path: str) -> str:
+    """The path, or the nearest directory above it that there is."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def filesystem_of(path: str) -> str:
+    """The type of the file system that ``path`` is on, as /proc/self/mountinfo has it."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            if left.split()[2] == wanted:
+                return right.split()[0]
+    return "unknown"
+
+
+def network() -> Facts:
+    links = probe.link_kinds(LINKS)
+    return {
+        "links": {kind: {"available": not problem, "problem": problem} for kind, problem in links.items()},
+        "ipv6": os.path.exists("/proc/net/if_inet6"),
+        "nftables": nftables(),
+        "pyroute2": pyroute2_version(),
+    }
+
+
+def nftables() -> Facts:
+    """The program, its version, and the kernel's answer to rules like ours in a child's own network namespace."""
+    path = shutil.which("nft")
+    if path is None:
+        return {"available": False, "path": None, "version": None, "problem": "the program nft is not installed"}
+    shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    done, text = probe.in_child(lambda: _try_rules(path))
+    version = next((word[1:] for word in shown if word[:1] == "v"), None)
+    return {"available": done, "path": path, "version": version, "problem": "" if done else text}
+
+
+def _try_rules(path: str) -> None:
+    ns.unshare(ns.CLONE_NEWNET)
+    done = subprocess.run([path, "-f", "-"], input=_RULES, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
+        raise DependencyError(f"nft: {words}")
+
+
+def pyroute2_version() -> Optional[str]:
+    """Without importing it, nor importlib.metadata: both take longer than all the rest here."""
+    for directory in sys.path:
+        for name in _listdir(directory):
+            package, _, rest = name.partition("-")
+            if package == "pyroute2" and rest.endswith((".dist-info", ".egg-info")):
+                return rest.rpartition(".")[0].partition("-")[0]
+        if os.path.isdir(f"{directory}/pyroute2"):
+            return "unknown"
+    return None
+
+
+def _listdir(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory or ".")
+    except OSError:
+        return []
+
+
+def security() -> Facts:
+    held = caps.held()
+    known = {name for name, number in caps.NUMBERS.items() if number <= caps.last_cap()}
+    limits, oom = probe.raised_limits(), probe.lowered_oom_score()
+    return {
+        "lsms": probe.security_modules(),
+        "apparmor": _is("/sys/module/apparmor/parameters/enabled", "Y"),
+        "selinux": {"1": "enforcing", "0": "permissive"}.get(_text("/sys/fs/selinux/enforce"), "off"),
+        "seccomp": _seccomp(),
+        "capabilities_lacking": sorted(known - held),
+        "raise_hard_limits": {"available": not limits, "problem": limits},
+        "lower_oom_score": {"available": not oom, "problem": oom},
+        "user_namespaces": _text("/proc/sys/user/max_user_namespaces") not in ("", "0"),
+    }
+
+
+def _seccomp() -> Facts:
+    actions = _text("/proc/sys/kernel/seccomp/actions_avail").split()
+    try:
+        version: Optional[str] = seccomp.version()
+    except DependencyError:
+        version = None
+    return {"available": bool(actions), "actions": actions, "libseccomp": version}
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _is(path: str, word: str) -> bool:
+    return _text(path) == word
+
+
+def supervisor(paths: Paths) -> Facts:
+    """systemd where it is PID 1 (sd_booted(3)), else our own process; and the one that runs now, if one does."""
+    from .._monitor import client
+
+    facts: Facts = {
+        "kind": "systemd" if os.path.isdir("/run/systemd/system") else "own",
+        "pid1": _text("/proc/1/comm"),
+        "running": False,
+        "pid": None,
+        "version": None,
+        "containers": None,
+    }
+    try:
+        connection = client.connect(paths)
+        try:
+            answer = connection.call("ping")
+        finally:
+            connection.close()
+    except (VesselError, OSError):
+        return facts
+    return {**facts, "running": True, **{key: answer.get(key) for key in ("pid", "version", "containers")}}
+
+
+def tools() -> Facts:
+    found: Facts = {name: shutil.which(name) for name in TOOLS}
+    found["tini"] = INIT_HOST if os.path.exists(INIT_HOST) else None
+    found["journal"] = JOURNAL if os.path.exists(JOURNAL) else None
+    found["python"] = platform.python_version()
+    found["python_path"] = sys.executable
+    return found
+
+
+def capacity(paths: Paths) -> Facts:
+    memory = {}
+    with open("/proc/meminfo") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            memory[name] = int(rest.split()[0]) * 1024
+    disk = os.statvfs(existing(paths.state))
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory": memory["MemTotal"],
+        "memory_available": memory.get("MemAvailable", memory["MemFree"]),
+        "swap": memory["SwapTotal"],
+        "store_size": disk.f_blocks * disk.f_frsize,
+        "store_free": disk.f_bavail * disk.f_frsize,
+    }
