@@ -21,7 +21,7 @@ from .._errors import KernelError, MonitorError, VesselError
 from .._kernel.file import locked, remove_tree
 from .._monitor.client import Client, connect
 from .._paths import Paths
-from . import engine  # noqa: F401 (never used: whoever ships this file ships all of the engine)
+from . import engine  # noqa: F401 - never used: whoever ships this file ships all of the engine
 
 PACKAGE = "vessel_host"
 # Names of the command; the same file behind both.
@@ -61,8 +61,6 @@ def _from_directory(top: str) -> dict[str, bytes]:
 def _from_archive(top: str) -> dict[str, bytes]:
     """A module comes as a zip that Python imports from; ``top`` is a path that leads through its file."""
     from zipfile import ZipFile
-
-    from . import shipped  # noqa: F401 - its imports are why the archive has every file
 
     archive: str = globals()["__loader__"].archive
     prefix = os.path.relpath(top, archive).replace(os.sep, "/") + "/"
