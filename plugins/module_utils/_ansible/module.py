@@ -45,7 +45,9 @@ class VesselModule(AnsibleModule):  # type: ignore[misc]
     the installation that ``root`` names.
     """
 
-    def __init__(self, options: tuple[Option, ...], *, supports_check_mode: bool = True, **spec: Any) -> None:
+    def __init__(
+        self, options: tuple[Option, ...], *, supports_check_mode: bool = True, needs_root: bool = True, **spec: Any
+    ) -> None:
         self.options = (*options, ROOT)
         self.raw: dict[str, Any] = {}
         self._ready = False
@@ -54,7 +56,8 @@ class VesselModule(AnsibleModule):  # type: ignore[misc]
         with boundary(self):
             self.desired = self._parse(self.params)
             self.paths = Paths.at(self.desired.pop("root", None))
-            self._require_root()
+            if needs_root:
+                self._require_root()
 
     def _load_params(self) -> None:
         """Ansible turns true into 'True' and 1.10 into '1.1' where a string is asked for; kept is what was written."""

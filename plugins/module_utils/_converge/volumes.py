@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from types import ModuleType
 from typing import Any, Optional
 
@@ -77,14 +78,18 @@ def _creation(paths: Paths, name: str, spec: dict[str, Any]) -> Plan:
 def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any]) -> Plan:
     volume = to_model(paths, name, spec)
     driver = _DRIVERS[spec["driver"]]
+    drifts = {item.what: item for item in driver.differences(volume)}
+    changed = [option.name for option in OPTIONS if not option.same(spec[option.name], stored.get(option.name))]
     before, after = _shown(stored), _shown(spec)
     result = Plan()
-    changed = [option.name for option in OPTIONS if not option.same(spec[option.name], stored.get(option.name))]
     for option in changed:
-        result.add(_told(name, f"set {option}", option, before.get(option), after[option]))
-    for drift in driver.differences(volume):
-        if drift.what not in changed:
-            result.add(_told(name, f"mend {drift.what}", drift.what, drift.before, drift.after))
+        # One that was left to the container till now is compared with what is there.
+        kept = stored.get(option) is None and option not in drifts
+        was = drifts[option].before if option in drifts else before.get(option)
+        result.add(_told(name, f"set {option}", option, was, after[option], hidden=kept))
+    for what, drift in drifts.items():
+        if what not in changed:
+            result.add(_told(name, f"mend {what}", what, drift.before, drift.after))
 
     def do() -> None:
         store.write_spec(paths, KIND, name, spec)
@@ -94,14 +99,14 @@ def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any
         store.write_spec(paths, KIND, name, stored)
         driver.ensure(to_model(paths, name, stored))
 
-    if result:
+    if result.steps:
         # The first step does it all in one go; the others say what it comes to.
         result.steps[0].do, result.steps[0].undo = do, undo
     return result
 
 
-def _told(name: str, action: str, option: str, before: Any, after: Any) -> Step:
-    return Step(f"volume {name}", action, lambda: None, option=option, before=before, after=after)
+def _told(name: str, action: str, option: str, before: Any, after: Any, *, hidden: bool = False) -> Step:
+    return Step(f"volume {name}", action, lambda: None, option=option, before=before, after=after, hidden=hidden)
 
 
 def _shown(spec: dict[str, Any]) -> dict[str, Any]:
@@ -133,6 +138,12 @@ def removal(paths: Paths, name: str) -> Plan:
     return Plan([Step(f"volume {name}", "remove", do, before=_shown(stored))])
 
 
+def _observed(path: str) -> dict[str, int]:
+    """Owner and mode as they are: where none is declared, the container may have given it to a user of its own."""
+    found = os.stat(path)
+    return {"owner": found.st_uid, "group": found.st_gid, "mode": stat.S_IMODE(found.st_mode)}
+
+
 def info(paths: Paths, name: str, *, usage: bool = False) -> dict[str, Any]:
     """What is declared, where it is, and who uses it; ``usage`` counts its bytes, which takes a walk."""
     spec = store.read_spec(paths, KIND, name)
@@ -143,7 +154,7 @@ def info(paths: Paths, name: str, *, usage: bool = False) -> dict[str, Any]:
     counted = {"usage": driver.usage(volume) if present else 0} if usage else {}
     return {
         "name": name,
-        **_shown(spec),
+        **_shown({**spec, **(_observed(driver.source(volume)) if present else {})}),
         "mountpoint": driver.source(volume),
         "present": present,
         "containers": users.of_volume(paths, name),

@@ -57,8 +57,18 @@ def test_permission_bits_are_shown_as_people_write_them(paths):
     assert diff["after"]["volume data"] == {"mode (live)": "1777"}
 
 
-def test_drift_is_told_beside_changes(paths):
+def test_an_owner_that_nobody_declared_is_no_drift_and_no_change_when_it_is_declared_so(paths):
     declare(paths)
+    os.chmod(f"{paths.resource('volumes', 'data')}/data", 0o700)
+    assert not plan(paths)
+    told = plan(paths, mode="0700")
+    assert not told
+    told.apply()
+    assert store.read_spec(paths, "volumes", "data")["mode"] == 0o700
+
+
+def test_drift_is_told_beside_changes(paths):
+    declare(paths, mode="0755")
     os.chmod(f"{paths.resource('volumes', 'data')}/data", 0o700)
     assert plan(paths, labels={"a": "b"}).describe() == [
         "volume data: set labels (live)",
