@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .network_options import DRIVERS
@@ -41,11 +41,9 @@ _NO_UPPERDIR = ("overlay", "nfs", "nfs4", "cifs", "vfat", "exfat", "ecryptfs", "
 
 
 def lacks(facts: Facts) -> list[Lack]:
-    """In the order of the modules; empty when the host has everything."""
-    found: list[Lack] = []
-    for check in (_host, _kernel, _namespaces, _cgroup, _filesystems, _network, _security, _tools):
-        found += check(facts)
-    return found
+    """Empty when the host has everything. Without root only what that does not hide: the rest would all be root's."""
+    checks = _CHECKS if facts["root"] else (_host, _tools)
+    return [lack for check in checks for lack in check(facts)]
 
 
 def _lack(option: str, because: str, remedy: str) -> Lack:
@@ -142,7 +140,7 @@ def _network(facts: Facts) -> Iterator[Lack]:
 def _security(facts: Facts) -> Iterator[Lack]:
     security = facts["security"]
     lacking = [name for name in _NEEDED_CAPS if name in security["capabilities_lacking"]]
-    if facts["root"] and lacking:
+    if lacking:
         yield _lack(
             "container", f"this process lacks {', '.join(lacking)}", "run on the host itself, not in a container"
         )
@@ -176,3 +174,15 @@ def _tools(facts: Facts) -> Iterator[Lack]:
     if not tools["journal"]:
         because = "there is no journal on this host"
         yield _lack("container.log_driver=journald", because, "use the log driver file, or a host with systemd")
+
+
+_CHECKS: tuple[Callable[[Facts], Iterator[Lack]], ...] = (
+    _host,
+    _kernel,
+    _namespaces,
+    _cgroup,
+    _filesystems,
+    _network,
+    _security,
+    _tools,
+)

@@ -146,3 +146,8 @@ def test_only_options_that_there_are_are_named():
         records = MODULES[module]
         names = {record.name for record in (*records.OPTIONS, *records.DIRECTIVES)}
         assert not option or option in names, text
+
+
+def test_without_root_only_root_is_missing():
+    hidden = [(f"namespaces.{kind}", NO) for kind in WHOLE["namespaces"]] + [("filesystems.overlay", NO)]
+    assert [lack["option"] for lack in less(("root", False), *hidden)] == list(host_lacks.MODULES)
