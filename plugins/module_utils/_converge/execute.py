@@ -19,10 +19,13 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .._errors import KernelError, OptionError, StartError, WaitError
+from .._kernel.file import remove_tree
 from .._kernel.openat2 import open_in_root
 from .._kernel.process import pidfd_open, send
 from .._paths import Paths
 from . import identity, running
+
+_PREFIX = "exec-"
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,9 @@ def execute(paths: Paths, name: str, request: Request) -> Outcome:
     """Run it to its end, or until it started when it is detached."""
     running.pid_of(paths, name)
     spec = process(paths, name, request)
+    _sweep(paths)
     # In memory, not on the disk: the environment may hold secrets.
-    with tempfile.TemporaryDirectory(prefix="exec-", dir=paths.run) as directory:
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=paths.run) as directory:
         spec_file, pid_file, log = (f"{directory}/{file}" for file in ("process.json", "pid", "log"))
         with open(spec_file, "w", encoding="utf-8") as file:
             json.dump(spec, file)
@@ -100,6 +104,13 @@ def execute(paths: Paths, name: str, request: Request) -> Outcome:
         if request.detach:
             return _detached([*command, "--log", log, *last, "--detach", name], log, pid_file)
         return _attached([*command, *last, name], name, request, pid_file)
+
+
+def _sweep(paths: Paths) -> None:
+    """What tasks left that were killed."""
+    for name in os.listdir(paths.run):
+        if name.startswith(_PREFIX) and not os.path.exists(f"/proc/{name.split('-')[1]}"):
+            remove_tree(f"{paths.run}/{name}")
 
 
 def _detached(command: list[str], log: str, pid_file: str) -> Outcome:
