@@ -72,7 +72,7 @@ class Vessel:
 
     def running(self) -> int:
         listed = json.loads(run(f"{self.paths.bin}/vessel", "ps", "--json"))
-        return sum(1 for container in listed if container["state"] == "running")
+        return sum(1 for container in listed if container["status"] == "running")
 
     def resident(self) -> dict[str, int]:
         return resident(f"{self.paths.libexec}/")

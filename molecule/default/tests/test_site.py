@@ -21,7 +21,7 @@ def containers(host):
 
 
 def test_both_run(containers):
-    assert {name: container["state"] for name, container in containers.items()} == {
+    assert {name: container["status"] for name, container in containers.items()} == {
         "web": "running",
         "writer": "running",
     }
