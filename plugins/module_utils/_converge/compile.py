@@ -67,10 +67,11 @@ def hostname(spec: Spec, name: str) -> str:
 
 
 def capabilities(spec: Spec) -> list[str]:
-    """The default set, with ``capabilities`` added and ``cap_drop`` taken away; ALL stands for every one."""
-    from .._kernel.caps import NUMBERS
+    """The default set, with ``capabilities`` added and ``cap_drop`` taken away; ALL stands for every one that we have:
+    a host that is a container or a guarded machine itself may lack some, and nobody can give what he lacks."""
+    from .._kernel import caps
 
-    everything = set(NUMBERS)
+    everything = caps.held()
     added, dropped = set(spec["capabilities"]), set(spec["cap_drop"])
     held = everything if spec["privileged"] or "ALL" in added else set(security.DEFAULT_CAPS) | added
     return sorted((held if "ALL" not in dropped else added) - dropped - {"ALL"})

@@ -1,0 +1,228 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drift: what was changed by hand is named in check mode and mended by a run, without a restart where none is needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .place import Place
+
+pytestmark = pytest.mark.root
+
+STACK = {
+    "name": "shop",
+    "networks": {"shop": {"subnet": "10.77.3.0/24"}},
+    "volumes": {"data": {}},
+    "containers": {
+        "db": {
+            "image": "bb",
+            "command": ["sh", "-c", "mkdir -p /www; echo ok > /www/index.html; exec httpd -f -p 80 -h /www"],
+            "networks": [{"name": "shop"}],
+            "volumes": ["data:/data"],
+            "memory": "64m",
+            "cpus": 0.5,
+            "cpu_shares": 512,
+            "cpuset_cpus": "0",
+            "pids_limit": 50,
+            "oom_score_adj": 100,
+            "ulimits": ["nofile:256:512"],
+        },
+        "web": {
+            "image": "bb",
+            "networks": [{"name": "shop", "aliases": ["www"]}],
+            "published_ports": ["127.0.0.1:28931:80"],
+            "etc_hosts": {"extra": "192.0.2.7"},
+            "depends_on": ["db"],
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = Place(str(tmp_path_factory.mktemp("drift") / "vessel"))
+    place.busybox()
+    place.task("stack", **STACK)
+    assert not place.task("stack", **STACK)["changed"]
+    yield place
+    place.task("stack", name="shop", state="absent")
+    place.remove()
+
+
+def mended(place: Place, named: str, *, same_process: bool = True) -> None:
+    """Check mode names it; a run mends it; the next one finds nothing; nobody was restarted."""
+    before = {name: place.process(name) for name in STACK["containers"]} if same_process else {}
+    announced = place.task("stack", check=True, **STACK)
+    assert announced["changed"]
+    assert any(named in action for action in announced["actions"]), announced["actions"]
+    done = place.task("stack", **STACK)
+    assert done["changed"]
+    assert any(named in action for action in done["actions"]), done["actions"]
+    again = place.task("stack", check=True, **STACK)
+    assert not again["changed"], again["actions"]
+    assert {name: place.process(name) for name in before} == before
+
+
+def cgroup(place: Place, controller: str, name: str = "db") -> Path:
+    return Path(f"/sys/fs/cgroup/{controller}{place.paths.cgroup(name)}")
+
+
+@pytest.mark.parametrize(
+    ("controller", "file", "value", "option"),
+    [
+        ("memory", "memory.limit_in_bytes", "134217728", "memory"),
+        ("cpu", "cpu.shares", "77", "cpu_shares"),
+        ("cpu", "cpu.cfs_quota_us", "-1", "cpus"),
+        ("cpuset", "cpuset.cpus", "0-1", "cpuset_cpus"),
+        ("pids", "pids.max", "max", "pids_limit"),
+    ],
+)
+def test_limit_that_was_echoed_by_hand(place, controller, file, value, option):
+    path = cgroup(place, controller) / file
+    declared = path.read_text()
+    path.write_text(value)
+    assert path.read_text() != declared
+    mended(place, f"mend {option}")
+    assert path.read_text() == declared
+
+
+def test_limit_by_hand_where_none_is_declared(place):
+    path = cgroup(place, "pids", "web") / "pids.max"
+    path.write_text("7")
+    mended(place, "container web: mend pids_limit")
+    assert path.read_text().strip() == "max"
+
+
+def test_oom_score_by_hand(place):
+    pid = place.facts("db")["pid"]
+    Path(f"/proc/{pid}/oom_score_adj").write_text("300")
+    mended(place, "mend oom_score_adj")
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "100"
+
+
+def host_interface(place: Place, name: str) -> str:
+    return str(place.facts(name)["networks"][0]["host_interface"])
+
+
+def reachable(place: Place) -> bool:
+    return place.inside("web", "wget", "-q", "-T2", "-O", "/dev/null", "http://db/").returncode == 0
+
+
+def test_host_end_of_the_veth_deleted(place):
+    subprocess.run(["ip", "link", "delete", host_interface(place, "web")], check=True)
+    assert not reachable(place)
+    mended(place, "networks: link eth0")
+    assert reachable(place)
+
+
+def test_host_end_of_the_veth_down(place):
+    subprocess.run(["ip", "link", "set", host_interface(place, "web"), "down"], check=True)
+    mended(place, "container web: mend networks: link")
+    assert reachable(place)
+
+
+def test_address_removed_inside(place):
+    pid = place.facts("web")["pid"]
+    address = place.facts("web")["networks"][0]["ipv4_address"]
+    subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", "addr", "del", f"{address}/24", "dev", "eth0"], check=True)
+    mended(place, "addresses of eth0")
+    assert address in place.sh("web", "ip addr show eth0")
+    assert "default via 10.77.3.1" in place.sh("web", "ip route")
+
+
+def test_default_route_removed_inside(place):
+    pid = place.facts("web")["pid"]
+    subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", "route", "del", "default"], check=True)
+    mended(place, "default route")
+    assert "default via 10.77.3.1" in place.sh("web", "ip route")
+
+
+def test_bridge_deleted(place):
+    bridge = place.task("network_info", name="shop")["networks"][0]["bridge"]
+    subprocess.run(["ip", "link", "delete", bridge], check=True)
+    mended(place, "network shop: mend bridge")
+    assert reachable(place)
+
+
+def rules(place: Place) -> str:
+    table = ["nft", "list", "table", "inet", place.paths.nft_table]
+    return subprocess.run(table, capture_output=True, text=True, check=False).stdout
+
+
+def test_rules_flushed(place):
+    before = rules(place)
+    assert "28931" in before
+    subprocess.run(["nft", "flush", "table", "inet", place.paths.nft_table], check=True)
+    assert rules(place) != before
+    mended(place, "firewall")
+    assert rules(place) == before
+
+
+def test_table_deleted(place):
+    before = rules(place)
+    subprocess.run(["nft", "delete", "table", "inet", place.paths.nft_table], check=True)
+    mended(place, "firewall")
+    assert rules(place) == before
+
+
+def test_foreign_rule_in_our_table(place):
+    before = rules(place)
+    table = place.paths.nft_table
+    subprocess.run(["nft", "add", "rule", "inet", table, "forward", "tcp", "dport", "81", "drop"], check=True)
+    mended(place, "firewall")
+    assert rules(place) == before
+
+
+@pytest.mark.parametrize("file", ["hosts", "resolv.conf", "hostname"])
+def test_name_file_overwritten_inside(place, file):
+    before = place.sh("web", f"cat /etc/{file}")
+    place.sh("web", f"echo 203.0.113.9 elsewhere > /etc/{file}")
+    mended(place, f"mend /etc/{file}")
+    assert place.sh("web", f"cat /etc/{file}") == before
+
+
+def test_volume_taken_off_by_hand(place):
+    pid = place.facts("db")["pid"]
+    place.sh("db", "echo kept > /data/file")
+    subprocess.run(["nsenter", "-t", str(pid), "-m", "umount", "/data"], check=True)
+    mended(place, "mend volumes")
+    assert place.sh("db", "cat /data/file") == "kept"
+
+
+def test_network_namespace_unpinned(place):
+    subprocess.run(["umount", "-l", place.paths.netns("web")], check=True)
+    mended(place, "namespace")
+    assert reachable(place)
+
+
+def test_container_killed_by_hand_is_started_again(place):
+    pid = place.facts("web")["pid"]
+    db = place.process("db")
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while place.facts("web")["state"] != "exited" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert place.facts("web")["exit_code"] == 137
+    mended(place, "container web: start", same_process=False)
+    assert place.facts("web")["state"] == "running"
+    assert place.process("db") == db
+    assert reachable(place)
+
+
+def test_supervisor_killed_is_replaced_and_nobody_notices(place):
+    before = {name: place.process(name) for name in STACK["containers"]}
+    pattern = f"{place.paths.libexec}/.*/vessel monitor"
+    pids = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=True).stdout.split()
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+    place.task("container", name="db", stop_timeout="2s")
+    assert {name: place.process(name) for name in before} == before
+    place.task("stack", **STACK)
