@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drift: what was changed by hand is named in check mode and mended by a run, without a restart where none is needed."""
+"""Drift: what was changed by hand is named in check mode and mended by a run, and nobody is restarted for it."""
 
 from __future__ import annotations
 

@@ -530,10 +530,10 @@ def _absence(host: Host, present: Present) -> Plan:
 
 
 def _supervised(host: Host, name: str) -> bool:
-    """Has the supervisor something of it? Where it has not, none need be started to say so."""
+    """May a supervisor have something of it? Where none runs and nothing is left of it, none need be started."""
     status = prepare.look(host.paths, name).status
     waits = status.get("status") in ("restarting", "running", "paused", "stopping")
-    return waits or os.path.isdir(f"{host.paths.runtime}/{name}")
+    return waits or os.path.isdir(f"{host.paths.runtime}/{name}") or host.has_supervisor()
 
 
 def _remove_rest(host: Host, name: str) -> None:

@@ -10,6 +10,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Optional
 
+from .._errors import MonitorError
 from .._image.store import Image, Store
 from .._kernel.file import write_atomic
 from .._network.model import Endpoint, Network, Port
@@ -86,6 +87,18 @@ class Host:
         if self._client is None:
             self._client = connect(self.paths)
         return self._client
+
+    def has_supervisor(self) -> bool:
+        """Does one answer, of whatever version?"""
+        from .._monitor import client
+
+        if self._client is not None:
+            return True
+        try:
+            client.connect(self.paths).close()
+        except MonitorError:
+            return False
+        return True
 
     def close(self) -> None:
         if self._client is not None:

@@ -87,12 +87,21 @@ def base_key(store: Store, made: Recipe) -> str:
         return template.key(made.origin, made.template_options)
     if made.kind == "from":
         # Not its name, which may move on, and not its id, which changes with words that no layer sees.
-        return store.need(made.origin).id
+        return _need_base(store, made).id
     if not os.path.exists(made.origin):
         raise OptionError("path", made.origin, "is not on the target; copy it there first")
     if made.kind == "rootfs":
         return rootfs.key(made.origin)
     return hashlib.sha256(f"{rootfs.key(made.origin)} {made.archive_name}".encode()).hexdigest()
+
+
+def _need_base(store: Store, made: Recipe) -> Image:
+    base = store.get(made.origin)
+    if base is None:
+        raise OptionError(
+            "from", made.origin, "is no such image on this host", hint="declare it with vessel.host.image first"
+        )
+    return base
 
 
 def key(store: Store, made: Recipe) -> str:
@@ -154,7 +163,7 @@ def _present(store: Store, name: str) -> Optional[Image]:
 def _base(store: Store, made: Recipe) -> Optional[Image]:
     """The base if the store has it already."""
     if made.kind == "from":
-        return store.need(made.origin)
+        return _need_base(store, made)
     if made.kind == "archive":
         return None
     diff_id = store.layer_for(base_key(store, made))
@@ -209,7 +218,7 @@ def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False) -> Im
 
 def _make_base(store: Store, made: Recipe, *, force: bool) -> Image:
     if made.kind == "from":
-        return store.need(made.origin)
+        return _need_base(store, made)
     if made.kind == "archive":
         # Under the name that it will have in the end: no other name may be taken for it.
         return archive.load(store, made.origin, made.name, made.archive_name)

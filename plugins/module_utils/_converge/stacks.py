@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 from .._errors import OptionError
+from .._network.model import Network
 from .._paths import Paths
 from . import containers, firewall, images, networks, store, volumes
 from .host import Host
@@ -243,21 +244,22 @@ def arrange(host: Host, plan: Plan, timeout: float = containers.WAIT) -> Plan:
 
 
 def _leftovers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
-    result = Plan()
+    result, planned = Plan(), firewall.networks(paths)
     dropped = _dropped(desired, stored, "networks")
     for name in dropped:
-        result.extend(_network_removal(paths, name))
-    result.extend(firewall.plan(paths))
+        result.extend(_network_removal(paths, name, planned))
+    result.extend(firewall.plan(paths, planned=planned))
     return result
 
 
-def _network_removal(paths: Paths, name: str) -> Plan:
-    """Planned before its containers are gone, it is only announced."""
+def _network_removal(paths: Paths, name: str, planned: dict[str, Network]) -> Plan:
+    """Planned before its containers are gone, it is only announced. It is taken from the ``planned`` networks."""
     from . import users
 
     if users.of_network(paths, name):
+        planned.pop(name, None)
         return Plan([Step(f"network {name}", "remove", lambda: None)])
-    return networks.plan(paths, {"name": name, "state": "absent"})
+    return networks.plan(paths, {"name": name, "state": "absent"}, others=planned)
 
 
 def _absence(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
@@ -278,10 +280,10 @@ def _absence(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -
         return arrange(host, result)
 
     def remove_networks(preview: bool) -> Plan:
-        result = Plan()
+        result, planned = Plan(), firewall.networks(paths)
         for name in nets:
-            result.extend(_network_removal(paths, name))
-        result.extend(firewall.plan(paths))
+            result.extend(_network_removal(paths, name, planned))
+        result.extend(firewall.plan(paths, planned=planned))
         if stored is not None:
             result.add(
                 Step(f"stack {desired['name']}", "forget", lambda: store.remove_spec(paths, KIND, desired["name"]))
