@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._errors import NotFoundError, StateError
-from .._kernel import mount
 from .._kernel.openat2 import open_root
+from .._kernel.overlay import open_overlay
 from .._kernel.process import alive
 from .._paths import Paths
 from . import store
@@ -72,15 +72,9 @@ def root(paths: Paths, name: str) -> Iterator[int]:
 
 
 def _overlay(entry: dict[str, Any]) -> int:
-    fs = mount.fsopen("overlay")
-    try:
-        for word in entry["options"]:
-            key, _, value = word.partition("=")
-            mount.fsconfig(fs, mount.FSCONFIG_SET_STRING, key, value)
-        mount.fsconfig(fs, mount.FSCONFIG_CMD_CREATE)
-        return mount.fsmount(fs)
-    finally:
-        os.close(fs)
+    options = dict(word.partition("=")[::2] for word in entry["options"])
+    lower, upper, work = (options.pop(f"{name}dir") for name in ("lower", "upper", "work"))
+    return open_overlay(lower.split(":"), upper, work, [f"{key}={value}" for key, value in options.items()])
 
 
 def covering(paths: Paths, name: str, path: str) -> str:
