@@ -251,7 +251,7 @@ def test_a_used_image_stays_unless_forced_and_its_layers_then_too(base):
     ("args", "sentence"),
     [
         ({}, "no such image: new:latest (give source: archive, rootfs or template, or from with layers)"),
-        ({"from": "missing"}, "no such image: missing:latest"),
+        ({"from": "missing"}, "from: 'missing:latest' is no such image on this host"),
         ({"cmd": "sh"}, "cmd: ['sh'] has no base; give from or source"),
         ({"source": "template"}, "template: None is missing; source: template needs it"),
         ({"source": "template", "template": "suse"}, "template: 'suse' is no template; use debian, busybox"),
