@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -215,24 +216,28 @@ def test_a_killed_build_is_swept_and_begun_again(base):
     program += "module_runner.run_module('image', json.loads(sys.argv[2]))"
     child = subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), json.dumps(args)])
     build = Path(base) / "run/build"
-    step = None
-    deadline = time.monotonic() + 20
-    while step is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-        step = next(
-            (path for path in build.glob("build-*-2") if (build / "runtime" / path.name / "state.json").exists()), None
-        )
-    assert step is not None
-    state = json.loads((build / "runtime" / step.name / "state.json").read_text())
-    module = json.loads((step / "owner").read_text())["pid"]
+    pid, module = wait_for_step(build)
     os.kill(module, signal.SIGKILL)
     child.wait()
-    assert start_time(state["pid"]) is not None
+    assert start_time(pid) is not None
     args["layers"][1] = {"run": "touch /two"}
     result = run_module("image", args)
     assert result["actions"][1:] == ["image app:latest: build layer: run touch /two"]
     assert not build.exists()
-    assert start_time(state["pid"]) is None
+    assert start_time(pid) is None
+
+
+def wait_for_step(build):
+    """(pid of the step's process once it sleeps, pid of the module)."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        with contextlib.suppress(FileNotFoundError, StopIteration, ValueError):
+            step = next(build.glob("build-*-2"))
+            pid = json.loads((build / "runtime" / step.name / "state.json").read_text())["pid"]
+            if "sleep" in Path(f"/proc/{pid}/comm").read_text():
+                return pid, json.loads((step / "owner").read_text())["pid"]
+    raise AssertionError("the step does not start")
 
 
 def test_a_used_image_stays_unless_forced_and_its_layers_then_too(base):
