@@ -20,12 +20,11 @@ pytestmark = pytest.mark.root
 
 
 def trace() -> dict[str, object]:
-    """What a careless probe would leave behind."""
-    links = json.loads(subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True).stdout)
+    """What a careless probe would leave behind. Others make links and mounts meanwhile, so only ours are looked for."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
     return {
-        "mounts": sorted(line.split(" ", 3)[3] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        "links": sorted(link["ifname"] for link in links),
+        "mounts": [line for line in mounts if line.split()[4].startswith("/proc")],
         "tables": [line for line in tables.splitlines() if "probe" in line],
         "groups": [entry for top in set(layout().values()) for entry in os.listdir(top) if "probe" in entry],
         "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")},

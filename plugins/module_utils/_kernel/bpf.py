@@ -115,7 +115,7 @@ def attached_device_programs(group: int) -> list[int]:
 
 
 def replace_device_program(group: int, program: bytes) -> None:
-    """Attach the program and take the older ones off; in between both must agree, so nothing is open that should not be."""
+    """Attach the program and take the older ones off; in between both must agree, so nothing opens that should not."""
     older = attached_device_programs(group)
     fd = _load(program)
     try:

@@ -30,7 +30,7 @@ def own_exit_code(pidfd: int) -> Optional[int]:
 
 
 def foreign_exit_code(pidfd: int) -> Optional[int]:
-    """The exit code of a process that its own parent has reaped; None while it was not, or where the kernel can't say."""
+    """The exit code of a process that its parent has reaped; None while it was not, or where the kernel can't say."""
     info = bytearray(_INFO.size)
     struct.pack_into("=Q", info, 0, PIDFD_INFO_EXIT)
     try:
