@@ -9,7 +9,6 @@ to the kernel (cgroup, netns, link, nftables table), so that an installation can
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +33,8 @@ class Paths:
         root = root or environ.get(ROOT_ENV) or ""
         if not root or root == "/":
             return cls()
+        import hashlib  # it brings OpenSSL along, which a default installation need not load
+
         root = os.path.realpath(root)
         tag = hashlib.sha256(root.encode()).hexdigest()[:6]
         return cls(f"{root}/lib", f"{root}/run", f"{root}/libexec", f"{root}/bin", tag)
@@ -103,5 +104,7 @@ class Paths:
         full = f"vsl{self.tag}{kind}-{name}"
         if len(full) <= 15 and not self.tag:
             return full
+        import hashlib
+
         digest = hashlib.sha256(f"{self.tag}/{kind}/{name}".encode()).hexdigest()
         return f"vsl{kind}{digest[:10]}"

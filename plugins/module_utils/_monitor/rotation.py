@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Optional
 
 from .._errors import KernelError
 from .._kernel.fallocate import collapse
@@ -87,6 +86,7 @@ class Rotation:
         for number in range(self._files - 2, 0, -1):
             _rename(f"{self._path}.{number}", f"{self._path}.{number + 1}")
         os.rename(f"{self._path}.new", f"{self._path}.1")
+        trim(self._path, self._files)
 
     def close(self) -> None:
         for fd in (self._fd, self._copy):
@@ -113,11 +113,8 @@ def older_files(path: str) -> list[str]:
 
 
 def trim(path: str, files: int) -> None:
-    """Remove rotated files above the number, when it was made smaller."""
-    number: Optional[int] = max(1, files)
-    while number is not None:
-        try:
-            os.unlink(f"{path}.{number}")
-            number += 1
-        except FileNotFoundError:
-            number = None
+    """Remove rotated files above the number, which may have been made smaller."""
+    number = max(1, files)
+    while os.path.lexists(f"{path}.{number}"):
+        os.unlink(f"{path}.{number}")
+        number += 1
