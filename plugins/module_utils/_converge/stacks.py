@@ -54,7 +54,7 @@ def plan(paths: Paths, desired: Desired) -> Plan:
     if desired["state"] == "absent":
         return _absence(paths, desired, stored)
     stages = [
-        lambda preview: _surroundings(paths, desired),
+        lambda preview: _surroundings(paths, desired, stored),
         lambda preview: _containers(paths, desired, stored, preview=preview),
         lambda preview: _leftovers(paths, desired, stored),
     ]
@@ -122,8 +122,9 @@ def _check_ports(declared: Mapping[str, Desired]) -> None:
 # images, volumes, networks
 
 
-def _surroundings(paths: Paths, desired: Desired) -> Plan:
-    result = Plan()
+def _surroundings(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
+    # What belongs to the stack is known before any of it is there: absent needs no more than the stack's name.
+    result = _remember(paths, desired, stored)
     planned: set[str] = set()
     for name in _image_order(desired.get("images") or {}):
         result.extend(images.plan(paths, {**desired["images"][name], "name": name}, whole=True, planned=planned))
@@ -165,7 +166,7 @@ def _containers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]
     if preview:
         _announce(host, desired)
     declared = desired.get("containers") or {}
-    result = _remember(paths, desired, stored)
+    result = Plan()
     names = order(declared)
     host.coming_containers.update(names)
     for name in names:
