@@ -52,7 +52,7 @@ class Place:
 @contextlib.contextmanager
 def place(root: int, path: str, *, follow: bool, option: str) -> Iterator[Place]:
     """Where ``path`` is below the root; with ``follow`` a symlink at its end is followed, below the root too."""
-    for _ in range(_LINKS_MAX):
+    for links in range(_LINKS_MAX):  # noqa: B007 - counted, so that a loop ends
         parent, name = os.path.split(path.rstrip("/"))
         if not name:
             raise OptionError(option, path, "names no file")

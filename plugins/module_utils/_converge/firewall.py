@@ -55,7 +55,7 @@ def endpoints(paths: Paths, network: str = "") -> list[Endpoint]:
     """All attachments, or those to one network."""
     found = [
         Endpoint(**{**body, "aliases": tuple(body.get("aliases", ()))})
-        for _, entry in endpoint_files(paths)
+        for entry in dict(endpoint_files(paths)).values()
         for body in entry.get("endpoints", [])
     ]
     return [endpoint for endpoint in found if network in ("", endpoint.network)]
@@ -64,7 +64,7 @@ def endpoints(paths: Paths, network: str = "") -> list[Endpoint]:
 def targets(paths: Paths) -> list[Target]:
     """Where each published port of a running container leads."""
     found = []
-    for _, entry in endpoint_files(paths):
+    for entry in dict(endpoint_files(paths)).values():
         if not entry.get("running"):
             continue
         ports = [Port(**body) for body in entry.get("ports", [])]
@@ -84,7 +84,8 @@ def _addresses(bodies: Iterable[dict[str, Any]]) -> list[str]:
 
 def render(paths: Paths, known: Optional[dict[str, Network]] = None) -> list[dict[str, Any]]:
     """The commands for the whole installation; empty when it declares nothing that needs a rule."""
-    declared = [network for _, network in sorted((networks(paths) if known is None else known).items())]
+    known = networks(paths) if known is None else known
+    declared = [known[name] for name in sorted(known)]
     wanted = targets(paths)
     return nftables.render(paths.nft_table, declared, wanted) if declared or wanted else []
 

@@ -43,7 +43,7 @@ def stopped(paths: Paths) -> list[str]:
     from . import prepare
 
     found = []
-    for name, _ in users.specs(paths):
+    for name in dict(users.specs(paths)):
         present = prepare.look(paths, name)
         if not present.pid and present.status.get("status") not in ("restarting", "stopping"):
             found.append(name)

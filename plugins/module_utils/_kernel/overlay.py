@@ -51,7 +51,7 @@ def _by_mount(lower: Sequence[str], rest: Sequence[str]) -> int:
         if child == 0:
             _mount_and_exit(theirs, ",".join([f"lowerdir={':'.join(lower)}", *rest]))
         theirs.close()
-        message, fds, _, _ = socket.recv_fds(ours, 64, 1)
+        message, fds = socket.recv_fds(ours, 64, 1)[:2]
         os.waitpid(child, 0)
     if not fds:
         raise KernelError("mount overlay of", " ".join(lower), int(message or errno.EIO))
