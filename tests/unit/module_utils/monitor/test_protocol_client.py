@@ -177,9 +177,16 @@ def test_a_big_answer_arrives_whole(pair):
     pair.client.submit("a")
     pair.turn()
     pair.requests[0][1].ok(big="x" * 3_000_000)
-    thread = threading.Thread(target=lambda: [pair.turn() for _ in range(100)])
+    arrived = threading.Event()
+
+    def serve():
+        while not arrived.is_set():
+            pair.turn()
+
+    thread = threading.Thread(target=serve)
     thread.start()
     assert len(pair.client.next()[1]["big"]) == 3_000_000
+    arrived.set()
     thread.join()
 
 
