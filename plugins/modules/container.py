@@ -370,8 +370,10 @@ options:
       - "For V(file): C(max_size), from which on the log is rotated, and C(max_file), how many files are kept."
     type: dict
 extends_documentation_fragment:
-  - vessel.host.attributes
   - vessel.host.installation
+  - vessel.host.installation.network
+  - vessel.host.attributes
+  - vessel.host.attributes.converge
 seealso:
   - module: vessel.host.stack
   - module: vessel.host.container_info

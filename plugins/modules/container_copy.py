@@ -81,7 +81,7 @@ attributes:
 seealso:
   - module: vessel.host.container_exec
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

@@ -97,7 +97,7 @@ attributes:
 seealso:
   - module: vessel.host.container_copy
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

@@ -24,7 +24,7 @@ seealso:
   - module: vessel.host.container
   - module: vessel.host.container_logs
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

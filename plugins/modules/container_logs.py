@@ -31,7 +31,7 @@ seealso:
   - module: vessel.host.container
   - module: vessel.host.container_info
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

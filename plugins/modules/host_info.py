@@ -21,7 +21,7 @@ notes:
 seealso:
   - module: vessel.host.container
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

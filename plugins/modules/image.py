@@ -204,7 +204,7 @@ seealso:
   - module: vessel.host.image_info
   - module: vessel.host.container
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

@@ -23,7 +23,7 @@ extends_documentation_fragment:
 seealso:
   - module: vessel.host.image
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

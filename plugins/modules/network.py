@@ -97,7 +97,7 @@ seealso:
   - module: vessel.host.network_info
   - module: vessel.host.container
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

@@ -24,7 +24,7 @@ extends_documentation_fragment:
 seealso:
   - module: vessel.host.network
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

@@ -49,7 +49,7 @@ seealso:
   - module: vessel.host.image
   - module: vessel.host.volume
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

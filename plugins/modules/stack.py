@@ -60,8 +60,10 @@ options:
       - The default is 300 seconds.
     type: str
 extends_documentation_fragment:
-  - vessel.host.attributes
   - vessel.host.installation
+  - vessel.host.installation.network
+  - vessel.host.attributes
+  - vessel.host.attributes.converge
 seealso:
   - module: vessel.host.container
 author:

@@ -64,7 +64,7 @@ seealso:
   - module: vessel.host.volume_info
   - module: vessel.host.container
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""

@@ -28,7 +28,7 @@ extends_documentation_fragment:
 seealso:
   - module: vessel.host.volume
 author:
-  - The vessel.host authors (@vessel)
+  - The vessel.host authors (@vessel-host)
 """
 
 EXAMPLES = r"""
