@@ -40,29 +40,34 @@ def _forward(pidfd: int) -> None:
 
 
 def _at_terminal(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool) -> int:
-    rows, columns = _size(0)
+    rows, columns = window(0)
     spec = {**spec, "terminal": True, "consoleSize": {"height": rows, "width": columns}}
-    with _Console(paths) as console:
+    with Console(paths.run) as console:
         started = runtime_exec.exec(paths.runtime, name, spec, console_socket=console.address)
         master = console.receive()
+    attend(master, interactive=interactive)
+    return started.wait()
+
+
+def attend(master: int, *, interactive: bool) -> None:
+    """Connect our terminal with the container's until that one has no user left."""
     signal.signal(signal.SIGWINCH, lambda *_: _resize(0, master))
     with _Raw(0 if interactive else -1):
         _relay(master, interactive=interactive)
     os.close(master)
-    return started.wait()
 
 
-class _Console:
+class Console:
     """A socket at which the container's end delivers the terminal's master (--console-socket of runc)."""
 
-    def __init__(self, paths: Paths) -> None:
-        self._directory = os.open(paths.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, directory: str) -> None:
+        self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._name = f"console-{os.getpid()}"
         # By the descriptor: a socket's address has 108 bytes, and a path may have more.
         self.address = f"/proc/self/fd/{self._directory}/{self._name}"
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
 
-    def __enter__(self) -> _Console:
+    def __enter__(self) -> Console:
         before = os.umask(0o177)
         try:
             self._sock.bind(self.address)
@@ -102,7 +107,7 @@ class _Raw:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
 
-def _size(fd: int) -> tuple[int, int]:
+def window(fd: int) -> tuple[int, int]:
     """(rows, columns); zeros when it is no terminal."""
     try:
         rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
@@ -112,7 +117,7 @@ def _size(fd: int) -> tuple[int, int]:
 
 
 def _resize(source: int, master: int) -> None:
-    rows, columns = _size(source)
+    rows, columns = window(source)
     if rows:
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 

@@ -52,6 +52,11 @@ PROPAGATION = {
 }
 
 
+def known() -> list[str]:
+    """The words that are flags; everything else is handed to the file system."""
+    return [*_FLAGS, "tmpcopyup"]
+
+
 @dataclass(frozen=True)
 class MountOptions:
     flags: int = 0
