@@ -66,6 +66,7 @@ def _cli() -> None:
         install,
         main,
         options,
+        runtime,
         show,
         terminal,
         vessel,
@@ -83,6 +84,8 @@ def _converge() -> None:
         execute,
         firewall,
         host,
+        host_info,
+        host_lacks,
         identity,
         image_options,
         images,
@@ -119,7 +122,6 @@ def _image() -> None:
         reference,
         rootfs,
         store,
-        tarstream,
         template,
     )
 
@@ -135,7 +137,9 @@ def _kernel() -> None:
         mount,
         namespaces,
         openat2,
+        overlay,
         pidfd,
+        probe,
         process,
         seccomp,
     )
@@ -204,6 +208,7 @@ def _runtime() -> None:
         launch,
         pause,
         run,
+        spec,
         start,
         state,
         update,
