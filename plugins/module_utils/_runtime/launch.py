@@ -143,12 +143,12 @@ def become(plan: Plan) -> None:
     os.setgid(plan.gid)
     os.setuid(plan.uid)
     if plan.caps is not None:
-        # An ambient capability must be inheritable too (capabilities(7)).
+        # One that is not permitted and inheritable too can't be ambient (capabilities(7)); runc spec names such.
         caps.apply(
             effective=plan.caps["effective"],
             permitted=plan.caps["permitted"],
             inheritable=plan.caps["inheritable"],
-            ambient=plan.caps["ambient"],
+            ambient=set(plan.caps["ambient"]) & set(plan.caps["inheritable"]) & set(plan.caps["permitted"]),
             last=plan.last_cap,
         )
         caps.keep_caps(False)
