@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .._errors import OptionError, StoreError
-from .._kernel.file import remove_tree
-from .._kernel.openat2 import mkdir_in_root, open_in_root, open_root
 from . import config as configs
-from . import layer
-from .store import Image, Store
+from . import pack
+from .copy import copy
+from .record import canonical
+from .store import Image, Store, Work, is_opaque
 
 Step = Mapping[str, Any]
 
@@ -56,56 +55,76 @@ def describe(step: Step) -> str:
 
 
 def plan(store: Store, base: Image, steps: Sequence[Step]) -> list[Planned]:
-    """What would be built; nothing is."""
+    """What would be built; nothing is.
+
+    After a step that has to run again, those behind it have to as well: their layers were made over another one.
+    """
     parent = hashlib.sha256("\n".join(base.layers).encode()).hexdigest()
+    around = {key: base.config.get(key) for key in ("Env", "User", "WorkingDir")}
     env: dict[str, str] = {}
-    planned = []
+    planned, whole = [], True
     for index, step in enumerate(steps):
         if step.get("env") is not None:
             env.update(step["env"])
             planned.append(Planned(step, parent, "", describe(step)))
             continue
-        what = [parent, _canonical(step, f"layers[{index}]"), env, base.config.get("Env"), base.config.get("User")]
-        parent = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        planned.append(Planned(step, parent, store.layer_for(parent), describe(step)))
+        what = [parent, _inputs(step, f"layers[{index}]"), env, around]
+        parent = hashlib.sha256(canonical(what)).hexdigest()
+        layer = store.layer_for(parent) if whole else ""
+        whole = bool(layer)
+        planned.append(Planned(step, parent, layer, describe(step)))
     return planned
 
 
-def _canonical(step: Step, option: str) -> Any:
+def _inputs(step: Step, option: str) -> list[Any]:
+    """All that goes into the step, apart from what is below it."""
     if step.get("run") is not None:
         return ["run", step["run"]]
-    copy = dict(step["copy"])
-    if copy.get("src"):
-        copy["src"] = _digest_of(copy["src"], f"{option}.copy.src")
-    return ["copy", copy]
+    given = dict(step["copy"])
+    if given.get("src") is not None:
+        given["src"] = [os.path.basename(given["src"]), _digest_of(given["src"], f"{option}.copy.src")]
+    return ["copy", given]
 
 
 def _digest_of(path: str, option: str) -> str:
-    """Names, modes and contents of a file or directory on the target."""
+    """Names, kinds, modes and contents of a file or directory on the target; times say nothing."""
     digest = hashlib.sha256()
     try:
-        for name in _walk(path):
-            info = os.lstat(name)
-            digest.update(repr((name[len(path) :], info.st_mode)).encode())
+        for name, full, info in _walk(os.fsencode(path)):
+            digest.update(repr((name, info.st_mode)).encode())
             if stat.S_ISREG(info.st_mode):
-                with open(name, "rb") as file:
-                    for block in iter(lambda: file.read(1 << 20), b""):
-                        digest.update(block)
+                digest.update(_content(full))
             elif stat.S_ISLNK(info.st_mode):
-                digest.update(os.readlink(os.fsencode(name)))
+                digest.update(repr(os.readlink(full)).encode())
     except OSError as error:
         raise OptionError(option, path, f"can't be read on the target: {os.strerror(error.errno or 0)}") from None
     return digest.hexdigest()
 
 
-def _walk(path: str) -> list[str]:
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
-        return [path]
-    found = []
-    for directory, names, files in os.walk(path):
-        names.sort()
-        found += [os.path.join(directory, name) for name in sorted([*names, *files])]
-    return found
+def _content(path: bytes) -> bytes:
+    """A digest of the same length for any content, so that no file can be taken for the next one's name."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while True:
+            block = file.read(1 << 20)
+            if not block:
+                return digest.digest()
+            digest.update(block)
+
+
+def _walk(path: bytes) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
+    """(name below the path, path, stat) of a file, or of all in a directory."""
+    info = os.stat(path)
+    yield b"", path, info
+    todo = [b""] if stat.S_ISDIR(info.st_mode) else []
+    while todo:
+        directory = todo.pop()
+        with os.scandir(os.path.join(path, directory)) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = os.path.join(directory, entry.name)
+                yield name, entry.path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(name)
 
 
 def build(
@@ -117,21 +136,33 @@ def build(
     run: Callable[[RunRequest], None],
     key: str = "",
 ) -> Image:
-    """Build what is not cached and store the image. ``run`` executes a command as a container would."""
-    layers, env = list(base.layers), {}
-    for number, planned in enumerate(plan(store, base, steps), 1):
-        if planned.step.get("env") is not None:
-            env.update(planned.step["env"])
-            continue
-        found = planned.layer or _build_step(store, number, planned, layers, env, base, run)
-        layers.append(found)
-    config = configs.merge(base.config, {**options, "env": {**env, **(options.get("env") or {})}})
-    history = [f"from {base.name}", *(describe(step) for step in steps)]
-    return store.put(name, configs.document(config, layers, history), key)
+    """Build what is not cached and store the image. ``run`` executes a command as a container would.
+
+    What it raises ends the build; the layers of the steps before stay in the cache.
+    """
+    with store.work() as work:
+        layers = [_pinned(work, base, layer) for layer in base.layers]
+        env: dict[str, str] = {}
+        for number, planned in enumerate(plan(store, base, steps), 1):
+            if planned.step.get("env") is not None:
+                env.update(planned.step["env"])
+            elif planned.layer and work.pin(planned.layer):
+                layers.append(planned.layer)
+            else:
+                layers.append(_build_step(work, number, planned, layers, env, base, run))
+        config = configs.merge(base.config, {**options, "env": {**env, **(options.get("env") or {})}})
+        history = [f"from {base.name}", *(describe(step) for step in steps)]
+        return store.put(name, configs.document(config, layers, history), key)
+
+
+def _pinned(work: Work, base: Image, layer: str) -> str:
+    if not work.pin(layer):
+        raise StoreError(f"image {base.name}: its layer {layer} is not in the store", hint="make it again with force")
+    return layer
 
 
 def _build_step(
-    store: Store,
+    work: Work,
     number: int,
     planned: Planned,
     layers: Sequence[str],
@@ -139,25 +170,38 @@ def _build_step(
     base: Image,
     run: Callable[[RunRequest], None],
 ) -> str:
-    directory = store.temporary()
-    try:
-        upper, work = f"{directory}/upper", f"{directory}/work"
-        os.mkdir(upper, 0o755)
-        os.mkdir(work, 0o755)
-        lower = [store.layer_path(diff_id) for diff_id in layers]
-        if planned.step.get("run") is not None:
-            command = planned.step["run"]
+    store, step = work.store, planned.step
+    with store.once(planned.key):
+        upper, scratch = work.directory(), work.directory()
+        # overlayfs wants a layer below; an image that is made from nothing has none.
+        lower = [store.layer_path(diff_id) for diff_id in layers] or [work.directory()]
+        _like(upper, lower[-1])
+        if step.get("run") is not None:
+            command = step["run"]
             argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-            run(RunRequest(number, argv, dict(env), lower, upper, work, base.config))
+            run(RunRequest(number, argv, dict(env), lower, upper, scratch, base.config))
             clean(upper, lower)
         else:
-            _copy(planned.step["copy"], upper, lower)
-        diff_id, size = layer.measure(upper)
-        store.adopt_layer(upper, diff_id, size)
+            _copy(number, step, lower, upper, scratch)
+        diff_id, size = pack.measure(upper)
+        work.adopt(upper, diff_id, size)
         store.set_key(planned.key, diff_id)
         return diff_id
-    finally:
-        remove_tree(directory)
+
+
+def _copy(number: int, step: Step, lower: Sequence[str], upper: str, scratch: str) -> None:
+    try:
+        copy(step["copy"], lower, upper, scratch)
+    except StoreError as error:
+        raise StoreError(f"step {number}: {describe(step)}: {error.message}", hint=error.hint) from None
+
+
+def _like(upper: str, below: str) -> None:
+    """The top of a layer is that of the union: its owner and mode have to be those of the one below."""
+    info = os.stat(below)
+    os.chown(upper, info.st_uid, info.st_gid)
+    os.chmod(upper, stat.S_IMODE(info.st_mode))
+    os.utime(upper, ns=(info.st_mtime_ns, info.st_mtime_ns))
 
 
 # What a container's set-up makes in the layer so that it can mount there, when the image does not have it.
@@ -165,92 +209,26 @@ _MOUNT_POINTS = ("etc/hosts", "etc/resolv.conf", "etc/hostname", "usr/sbin/polic
 
 
 def clean(upper: str, lower: Sequence[str]) -> None:
-    """Take mount points that only the set-up made out of the layer."""
+    """Take mount points that only the set-up made out of the layer, and directories that it only passed through."""
     for path in _MOUNT_POINTS:
         own = f"{upper}/{path}"
         if not os.path.lexists(own) or any(os.path.lexists(f"{layer_dir}/{path}") for layer_dir in lower):
             continue
-        if os.path.isdir(own) and not os.path.islink(own):
-            if not os.listdir(own):
-                os.rmdir(own)
-        elif os.path.getsize(own) == 0:
+        info = os.lstat(own)
+        if stat.S_ISDIR(info.st_mode) and not os.listdir(own):
+            os.rmdir(own)
+        elif stat.S_ISREG(info.st_mode) and not info.st_size:
             os.unlink(own)
+        _forget_passed(upper, os.path.dirname(path), lower)
 
 
-def _copy(copy: Mapping[str, Any], upper: str, lower: Sequence[str]) -> None:
-    """Files into the layer; directories that are links below (/bin) are followed as the container would see them."""
-    destination = copy["dest"]
-    source = copy.get("src")
-    into = destination.endswith("/") and source is not None
-    target = os.path.join(destination, os.path.basename(source)) if into and source else destination
-    parent = _real_parent(os.path.dirname(target), lower)
-    root = open_root(upper)
-    try:
-        fd = _parents(root, parent, lower)
-        try:
-            _copy_to(copy, fd, os.path.basename(target))
-        finally:
-            os.close(fd)
-    finally:
-        os.close(root)
-
-
-def _real_parent(path: str, lower: Sequence[str]) -> str:
-    """The directory with symlinks of the layers followed, by the topmost layer that has each part."""
-    done: list[str] = []
-    todo = [part for part in path.split("/") if part]
-    for _ in range(256):
-        if not todo:
-            return "/".join(done)
-        part = todo.pop(0)
-        if part == "..":
-            done = done[:-1]
-            continue
-        link = next(
-            (os.readlink(p) for p in (f"{d}/{'/'.join([*done, part])}" for d in reversed(lower)) if os.path.islink(p)),
-            "",
-        )
-        if not link:
-            done.append(part)
-            continue
-        if link.startswith("/"):
-            done = []
-        todo = [piece for piece in link.split("/") if piece not in ("", ".")] + todo
-    raise StoreError(f"copy: {path} is a loop of symlinks in the image")
-
-
-def _parents(root: int, path: str, lower: Sequence[str]) -> int:
-    """Make the parents with the owners and modes that they have in the layers below."""
-    done = ""
-    for part in path.split("/") if path else []:
-        done = f"{done}/{part}"
-        missing = not os.path.lexists(f"/proc/self/fd/{root}{done}")
-        os.close(mkdir_in_root(root, done))
-        below = next((f"{d}{done}" for d in reversed(lower) if os.path.isdir(f"{d}{done}")), "")
-        if missing and below:
-            info = os.stat(below)
-            os.chown(f"/proc/self/fd/{root}{done}", info.st_uid, info.st_gid)
-            os.chmod(f"/proc/self/fd/{root}{done}", stat.S_IMODE(info.st_mode))
-    return open_in_root(root, path or ".", os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _copy_to(copy: Mapping[str, Any], parent: int, name: str) -> None:
-    import shutil
-
-    target = f"/proc/self/fd/{parent}/{name}"
-    source = copy.get("src")
-    if source and os.path.isdir(source):
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-    elif source:
-        shutil.copyfile(source, target)
-        shutil.copymode(source, target)
-    else:
-        with open(target, "w") as file:
-            file.write(copy["content"])
-        os.chmod(target, 0o644)
-    for path in [target, *(_walk(target) if os.path.isdir(target) else [])]:
-        os.chown(path, copy.get("uid") or 0, copy.get("gid") or 0, follow_symlinks=False)
-        # Times of copying would make a new layer of the same content.
-        os.utime(path, (0, 0), follow_symlinks=False)
-    if copy.get("mode") is not None:
-        os.chmod(target, copy["mode"])
+def _forget_passed(upper: str, path: str, lower: Sequence[str]) -> None:
+    """overlayfs copied the directory up when something was made in it; empty, it says what the one below says."""
+    own = f"{upper}/{path}"
+    below = next((f"{layer}/{path}" for layer in reversed(lower) if os.path.lexists(f"{layer}/{path}")), "")
+    if not path or not below or os.listdir(own) or is_opaque(own):
+        return
+    one, other = os.lstat(own), os.lstat(below)
+    if (one.st_mode, one.st_uid, one.st_gid) == (other.st_mode, other.st_uid, other.st_gid):
+        os.rmdir(own)
+        _forget_passed(upper, os.path.dirname(path), lower)

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 from .._errors import OptionError
 
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*(?::\d+)?"
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?"
 _REFERENCE = re.compile(
-    rf"^(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)"
-    rf"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?(?:@(?P<digest>[a-z0-9]+:[0-9a-f]+))?$"
+    rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>[A-Za-z0-9+._-]+:[^@]*))?"
 )
 _DIGESTS = {"sha256": 64, "sha512": 128}
+_HEX = set("0123456789abcdef")
+_NAME_MAX = 255  # of domain and path together, as registries have it
 
 
 @dataclass(frozen=True)
@@ -28,26 +31,70 @@ class Reference:
     tag: str = ""
     digest: str = ""
 
+    @property
+    def name(self) -> str:
+        """Without tag and digest."""
+        return f"{self.domain}/{self.path}" if self.domain else self.path
+
     def __str__(self) -> str:
-        name = f"{self.domain}/{self.path}" if self.domain else self.path
-        return name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+        return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
 def parse(text: str, option: str) -> Reference:
     """Raises OptionError when the text names no image."""
-    match = _REFERENCE.match(text)
-    if not match or len(text) > 512:
-        hint = (
-            "names of images are lower case" if text != text.lower() else "write NAME, NAME:TAG or NAME@sha256:DIGEST"
-        )
-        raise OptionError(option, text, "is not the name of an image", hint=hint)
+    match = _REFERENCE.fullmatch(text)
+    if not match:
+        raise OptionError(option, text, "is not the name of an image", hint=_hint(text))
     domain, path = match["domain"] or "", match["path"]
     # The first part is a domain only where it can't be a path: a dot, a port, or localhost.
-    if domain and not ("." in domain or ":" in domain or domain == "localhost"):
+    if domain and domain != "localhost" and not set(domain) & set(".:"):
+        if domain != domain.lower():
+            raise OptionError(option, text, "is not the name of an image", hint=_hint(text))
         domain, path = "", f"{domain}/{path}"
     digest = match["digest"] or ""
     if digest:
-        algorithm, _, hexes = digest.partition(":")
-        if _DIGESTS.get(algorithm) != len(hexes):
-            raise OptionError(option, text, f"has the digest {digest}, which is not sha256 or sha512")
-    return Reference(path, domain, match["tag"] or ("" if digest else "latest"), digest)
+        _check_digest(text, digest, option)
+    found = Reference(path, domain, match["tag"] or ("" if digest else "latest"), digest)
+    _check_name(text, found, option)
+    return found
+
+
+def _hint(text: str) -> str:
+    if any(char.isspace() for char in text):
+        return "take the white space out"
+    head, _, last = text.partition("@")[0].rpartition("/")
+    name = head + last.partition(":")[0]
+    return "names of images are lower case" if name != name.lower() else "write NAME, NAME:TAG or NAME@sha256:DIGEST"
+
+
+def _check_digest(text: str, digest: str, option: str) -> None:
+    algorithm, _, hexes = digest.partition(":")
+    if algorithm not in _DIGESTS:
+        raise OptionError(option, text, f"has a digest by {algorithm}; sha256 and sha512 are known")
+    if len(hexes) != _DIGESTS[algorithm] or set(hexes) - _HEX:
+        raise OptionError(
+            option, text, f"has a bad digest; {algorithm} has {_DIGESTS[algorithm]} hexadecimal digits in lower case"
+        )
+
+
+def _check_name(text: str, found: Reference, option: str) -> None:
+    if len(found.name) > _NAME_MAX:
+        raise OptionError(option, text, f"is too long; the name has {len(found.name)} characters of {_NAME_MAX}")
+    if len(found.name) == 64 and not set(found.name) - _HEX:
+        raise OptionError(option, text, "looks like a digest, not a name", hint="write sha256:DIGEST for an image's id")
+
+
+def same(one: str, other: str) -> bool:
+    """Do both texts name the same image? Other tools write names short or long as they like."""
+    return _familiar(one) == _familiar(other)
+
+
+def _familiar(text: str) -> str:
+    try:
+        name = str(parse(text, ""))
+    except OptionError:
+        return text
+    for prefix in ("docker.io/library/", "docker.io/"):
+        if name.startswith(prefix):
+            return name[len(prefix) :]
+    return name

@@ -6,78 +6,166 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import shutil
 import stat
+from collections.abc import Iterator
+from io import RawIOBase
+from typing import NoReturn, Optional
 
-from .._errors import KernelError
-from .._kernel.file import remove_tree
-from . import layer
-from .archive import decompressed
+from .._errors import KernelError, StoreError
+from .._kernel.file import remove_tree, write_atomic
+from . import layer, pack
+from .compress import decompressed
+from .record import listdir
+from .record import load as load_json
 from .store import Store
+from .tarstream import CHUNK
+
+# Devices come with the container, never with its image.
+_EMPTY = ("dev",)
 
 
-def key(path: str) -> str:
-    """What the image is made from, without reading it all: a second run must see cheaply that nothing changed."""
+def key(path: str, store: Optional[Store] = None) -> str:
+    """The digest of what the image is made from: of a tar its bytes, of a directory what stat(2) says of all in it.
+
+    ``store`` remembers a tar's digest by its times and size (see remember()), so that it is read once only.
+    """
     try:
         info = os.stat(path)
+        if stat.S_ISDIR(info.st_mode):
+            return _directory_key(path)
+        known = load_json(_known(store, path)) if store else None
+        if known and known["stat"] == _identity(info):
+            return str(known["key"])
+        return _file_key(path)
     except OSError as error:
         raise KernelError("read", path, error.errno or 0) from None
-    digest = hashlib.sha256(f"rootfs {os.path.realpath(path)}".encode())
-    if stat.S_ISDIR(info.st_mode):
-        for directory, names, files in os.walk(path):
-            names.sort()
-            for name in sorted([*names, *files]):
-                _add(digest, os.path.join(directory, name))
-    else:
-        _add(digest, path)
+
+
+def remember(store: Store, path: str) -> str:
+    """The key, which key() then finds without reading the file."""
+    info = os.stat(path)
+    found = key(path, store)
+    if stat.S_ISREG(info.st_mode):
+        with store.locked():
+            write_atomic(_known(store, path), json.dumps({"stat": _identity(info), "key": found}).encode())
+    return found
+
+
+def _known(store: Store, path: str) -> str:
+    return f"{store.keys_dir}/{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}.file"
+
+
+def _identity(info: os.stat_result) -> list[int]:
+    """The time of change can't be set by anybody, so that this says: the same bytes."""
+    return [info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns]
+
+
+def _file_key(path: str) -> str:
+    digest = hashlib.sha256(b"tar\0")
+    with open(path, "rb", buffering=0) as file:
+        for block in iter(lambda: file.read(CHUNK), b""):
+            digest.update(block)
     return digest.hexdigest()
 
 
-def _add(digest: hashlib._Hash, path: str) -> None:
-    info = os.lstat(path)
-    what = (path, info.st_mode, info.st_uid, info.st_gid, info.st_size, info.st_mtime_ns, info.st_ino)
-    digest.update(repr(what).encode("utf-8", "surrogateescape"))
+def _directory_key(path: str) -> str:
+    base = os.fsencode(path)
+    digest = hashlib.sha256(b"directory\0")
+    for name, info in _walk(base, b"", os.stat(base)):
+        what = (name, info.st_mode, info.st_uid, info.st_gid, info.st_rdev)
+        # What a directory takes depends on its history; what is in it comes next.
+        rest = () if stat.S_ISDIR(info.st_mode) else (info.st_size, info.st_mtime_ns)
+        digest.update(repr((*what, *rest)).encode())
+    return digest.hexdigest()
+
+
+def _walk(base: bytes, path: bytes, info: os.stat_result) -> Iterator[tuple[bytes, os.stat_result]]:
+    """What pack() packs."""
+    yield path, info
+    if os.fsdecode(path) in _EMPTY or info.st_dev != os.stat(base).st_dev:
+        return
+    with os.scandir(os.path.join(base, path)) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name, found = os.path.join(path, entry.name), entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(base, name, found)
+            elif not stat.S_ISSOCK(found.st_mode):
+                yield name, found
 
 
 def load(store: Store, path: str, *, limit: int = 0) -> str:
-    """Store the layer; its diff_id."""
-    directory = store.temporary()
-    try:
+    """Store the layer; its diff_id. ``limit`` is the most bytes that it may have, 0 for any number."""
+    with store.work() as work:
+        directory = work.directory()
         if os.path.isdir(path):
-            shutil.copytree(path, directory, symlinks=True, copy_function=_copy, dirs_exist_ok=True)
-            _owners(path, directory)
-            empty_dev(directory)
-            diff_id, size = layer.measure(directory)
+            diff_id, size = _import(path, directory, limit)
         else:
-            with open(path, "rb") as file, decompressed(file, path) as stream:
-                diff_id, size = layer.unpack(stream, directory, limit=limit)
-        store.adopt_layer(directory, diff_id, size)
-        return diff_id
-    except BaseException:
-        remove_tree(directory)
-        raise
+            with open(path, "rb", buffering=0) as file, decompressed(file, path) as stream:
+                layer.unpack(stream, directory, limit=limit, devices=layer.SKIP)
+            # The layer is what is in it now, without devices: not the tar.
+            empty_dev(directory)
+            diff_id, size = pack.measure(directory)
+        work.adopt(directory, diff_id, size)
+        if not os.path.isdir(path):
+            remember(store, path)
+    return diff_id
 
 
-def _copy(source: str, target: str) -> None:
-    shutil.copy2(source, target, follow_symlinks=False)
+def _import(source: str, directory: str, limit: int) -> tuple[str, int]:
+    """Copy as layers are: a child packs and we unpack, so that links, holes, owners and xattrs come along."""
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    words, told = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        _pack_and_exit(source, theirs, told)
+    os.close(theirs)
+    os.close(told)
+    with os.fdopen(ours, "rb", buffering=0) as stream, os.fdopen(words, "rb") as last_words:
+        try:
+            found = layer.unpack(stream, directory, limit=limit)
+        except StoreError:
+            stream.close()
+            reason = last_words.read().decode("utf-8", "replace")
+            if reason:
+                raise StoreError(f"{source} can't be read: {reason}") from None
+            raise
+        finally:
+            stream.close()  # a child that still writes ends by it
+            os.waitpid(child, 0)
+    return found
 
 
-def _owners(source: str, target: str) -> None:
-    for directory, names, files in os.walk(source):
-        for name in [*names, *files]:
-            path = os.path.join(directory, name)
-            info, copied = os.lstat(path), target + path[len(source) :]
-            if not os.path.lexists(copied):
-                continue
-            os.chown(copied, info.st_uid, info.st_gid, follow_symlinks=False)
-            if not stat.S_ISLNK(info.st_mode):
-                os.chmod(copied, stat.S_IMODE(info.st_mode))
+def _pack_and_exit(source: str, fd: int, told: int) -> NoReturn:
+    try:
+        with os.fdopen(fd, "wb", buffering=0) as out:
+            pack.pack(source, _All(out), empty=_EMPTY, devices=False)
+        os._exit(0)
+    except BrokenPipeError:
+        os._exit(1)
+    except BaseException as error:
+        os.write(told, str(error).encode("utf-8", "surrogateescape")[:4096])
+        os._exit(1)
+
+
+class _All:
+    """A pipe takes what it has room for."""
+
+    def __init__(self, out: RawIOBase) -> None:
+        self._out = out
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._out.write(view) :]
 
 
 def empty_dev(directory: str) -> None:
     """Devices come with the container, never with its image."""
-    dev = f"{directory}/dev"
-    if os.path.isdir(dev) and not os.path.islink(dev):
-        for name in os.listdir(dev):
-            remove_tree(f"{dev}/{name}")
+    for name in _EMPTY:
+        path = f"{directory}/{name}"
+        if os.path.isdir(path) and not os.path.islink(path):
+            for child in listdir(path):
+                remove_tree(f"{path}/{child}")

@@ -3,32 +3,47 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The store: each layer once, unpacked in overlayfs's own form; images as OCI configurations; names.
 
-layers/HEX/             a layer, named by its diff_id
-layers/HEX.json         {"size": bytes}
-keys/KEY                the layer that a build step or template with this key made
-images/HEX/config.json  an image configuration (image-spec, config.md), named by its digest
-names/QUOTED            {"id": …, "key": …}: which image has the name, and what it was made from
+layers/HEX/               a layer, named by its diff_id
+layers/HEX.json           {"size": bytes}; a layer without it is none
+layers/keys/KEY           which layer a build step or template of this key made
+layers/.tmp-PID-RANDOM/   a writer at work; it holds a lock on it for as long as it lives
+images/HEX/config.json    an image configuration (image-spec, config.md), named by its digest
+images/HEX/manifest.json  the manifest that it came with, where it came with one
+images/names/NAME.json    {"name": …, "id": …, "key": …, "created": …}: which image has it, and what it was made from
+
+Reading takes no lock: everything appears by a rename. Writing is under one, which is that of the directory ``layers``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import urllib.parse
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .._errors import NotFoundError, StoreError
-from .._kernel.file import fsync_directory, locked, remove_tree, write_atomic
+from .._kernel.file import fsync_directory, remove_tree, write_atomic
+from .._kernel.syncfs import syncfs
 from .._paths import Paths
+from . import housekeeping
+from .housekeeping import LOCK, TEMPORARY
+from .layer import OVERLAY
+from .record import canonical, diff_ids, hexes, listdir, load, parse
+
+_FILE_NAME_MAX = 120
 
 
 @dataclass(frozen=True)
 class Image:
-    """``layers`` are diff_ids, the base first; ``config`` is the configuration's ``config`` object."""
+    """``layers`` are diff_ids, the base first; ``config`` is the configuration's ``config`` object.
+
+    ``key`` says what it was made from, as whoever made it told.
+    """
 
     name: str
     id: str
@@ -38,87 +53,91 @@ class Image:
     key: str = ""
 
 
+class Work:
+    """A writer's place in the store. What it pins stays until it ends, also before an image names it."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self.store = store
+        self.path = path
+        os.mkdir(f"{path}/pins")
+
+    def directory(self) -> str:
+        """A new directory, from which adopt() can make a layer."""
+        path = f"{self.path}/{os.urandom(4).hex()}"
+        os.mkdir(path)
+        os.chmod(path, 0o755)  # whatever the umask: it becomes a root directory
+        return path
+
+    def pin(self, diff_id: str) -> bool:
+        """Keep the layer; False when it is not there."""
+        with self.store.locked():
+            self._pin(diff_id)
+            return self.store.has_layer(diff_id)
+
+    def _pin(self, diff_id: str) -> None:
+        with open(f"{self.path}/pins/{hexes(diff_id)}", "wb"):
+            pass
+
+    def adopt(self, directory: str, diff_id: str, size: int) -> None:
+        """Make the directory the layer; one that is there already is the same, for its digest is."""
+        store = self.store
+        if not store.has_layer(diff_id):
+            syncfs(directory)
+        with store.locked():
+            self._pin(diff_id)
+            target = store.layer_path(diff_id)
+            if store.has_layer(diff_id):
+                return  # the directory goes with the work
+            remove_tree(target)  # a killed process renamed, and did not get as far as the size
+            os.rename(directory, target)
+            fsync_directory(store.layers)
+            write_atomic(f"{target}.json", json.dumps({"size": size}).encode())
+
+
 class Store:
-    """Reading needs no lock: everything appears by a rename. Writing is under one."""
+    """``paths`` say where it lies; it is made with the first that is written to it, and goes with the last."""
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.layers = paths.layers
+        self.keys_dir = f"{paths.layers}/keys"
         self.images_dir = paths.images
-        self.names_dir = f"{paths.state}/names"
-        self.keys_dir = f"{paths.state}/keys"
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Where the store lies is made with it. Only root may pass its top: layers hold set-uid files."""
-        os.makedirs(self.paths.state, mode=0o700, exist_ok=True)
-        for path in (self.layers, self.images_dir, self.names_dir, self.keys_dir):
-            os.makedirs(path, mode=0o711 if path == self.layers else 0o700, exist_ok=True)
-        with locked(self.paths.lock("store", "store")):
-            yield
+        self.names_dir = f"{paths.images}/names"
+        self._work: Optional[Work] = None
 
     # layers
     def layer_path(self, diff_id: str) -> str:
-        return f"{self.layers}/{_hex(diff_id)}"
+        return f"{self.layers}/{hexes(diff_id)}"
 
     def has_layer(self, diff_id: str) -> bool:
         return os.path.exists(f"{self.layer_path(diff_id)}.json")
 
     def layer_size(self, diff_id: str) -> int:
-        data = _load(f"{self.layer_path(diff_id)}.json")
+        """Bytes of its files on the disk."""
+        data = load(f"{self.layer_path(diff_id)}.json")
         return int(data["size"]) if data else 0
 
-    def temporary(self) -> str:
-        """A new directory beside the layers, from which a rename makes a layer."""
-        os.makedirs(self.paths.state, mode=0o700, exist_ok=True)
-        os.makedirs(self.layers, mode=0o711, exist_ok=True)
-        path = f"{self.layers}/.new-{os.getpid()}-{os.urandom(4).hex()}"
-        os.mkdir(path, 0o755)
-        return path
-
-    def adopt_layer(self, directory: str, diff_id: str, size: int) -> None:
-        """Make the directory the layer; one that is there already is the same, for its digest is."""
-        with self.locked():
-            target = self.layer_path(diff_id)
-            if self.has_layer(diff_id):
-                remove_tree(directory)
-                return
-            remove_tree(target)  # a killed process renamed, and did not get as far as the size
-            os.rename(directory, target)
-            fsync_directory(self.layers)
-            write_atomic(f"{target}.json", json.dumps({"size": size}).encode())
-
-    # keys
     def layer_for(self, key: str) -> str:
         """The layer that was made from what the key stands for, empty when there is none."""
-        data = _load(f"{self.keys_dir}/{key}")
-        return data["layer"] if data and self.has_layer(data["layer"]) else ""
-
-    def set_key(self, key: str, diff_id: str) -> None:
-        with self.locked():
-            write_atomic(f"{self.keys_dir}/{key}", json.dumps({"layer": diff_id}).encode())
+        data = load(f"{self.keys_dir}/{key}")
+        return str(data["layer"]) if data and self.has_layer(data["layer"]) else ""
 
     # images
-    def put(self, name: str, config: dict[str, Any], key: str = "") -> Image:
-        """Store a configuration and give it a name; a name that another image had moves."""
-        data = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
-        identity = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        for diff_id in config["rootfs"]["diff_ids"]:
-            if not self.has_layer(diff_id):
-                raise StoreError(f"image {name}: its layer {diff_id} is not in the store")
-        with self.locked():
-            directory = f"{self.images_dir}/{_hex(identity)}"
-            os.makedirs(directory, exist_ok=True)
-            write_atomic(f"{directory}/config.json", data)
-            write_atomic(self._name_path(name), json.dumps({"id": identity, "key": key}).encode())
-        return self._image(name, identity, key)
-
     def get(self, name: str) -> Optional[Image]:
         """By name, or by id."""
         if name.startswith("sha256:"):
-            return self._image("", name, "") if os.path.isdir(f"{self.images_dir}/{_hex(name)}") else None
-        data = _load(self._name_path(name))
-        return self._image(name, data["id"], data.get("key", "")) if data else None
+            return self.image({"name": "", "id": name}) if os.path.isdir(self._image_path(name)) else None
+        record = load(self._name_path(name))
+        if record is None:
+            return None
+        try:
+            return self.image(record)
+        except StoreError:
+            # The name may have gone to another image between the two reads, and the first been collected.
+            again = load(self._name_path(name))
+            if again == record:
+                raise
+            return self.image(again) if again else None
 
     def need(self, name: str) -> Image:
         image = self.get(name)
@@ -127,113 +146,248 @@ class Store:
         return image
 
     def names(self) -> list[str]:
-        files = os.listdir(self.names_dir) if os.path.isdir(self.names_dir) else []
-        return sorted(urllib.parse.unquote(file) for file in files if not file.endswith(".new"))
+        return sorted(record["name"] for record in self.records())
+
+    def names_of(self, identity: str) -> list[str]:
+        """The names that an image has."""
+        return sorted(record["name"] for record in self.records() if record["id"] == identity)
 
     def images(self) -> list[Image]:
-        """Every name's image."""
+        """Every name's image; one with several names comes several times."""
         return [image for image in map(self.get, self.names()) if image is not None]
 
     def raw(self, image: Image) -> dict[str, Any]:
         """The whole configuration."""
-        data = _load(f"{self.images_dir}/{_hex(image.id)}/config.json")
-        if data is None:
-            raise StoreError(f"image {image.name}: its configuration {image.id} is missing")
-        return data
+        return parse(self.configuration(image), f"{self._image_path(image.id)}/config.json")
+
+    def configuration(self, image: Image) -> bytes:
+        """The same, byte by byte as the image's id says."""
+        return self._read_config(image.id, image.name)
+
+    def manifest(self, image: Image) -> Optional[dict[str, Any]]:
+        """The manifest that it came with."""
+        return load(f"{self._image_path(image.id)}/manifest.json")
 
     def size(self, image: Image) -> int:
-        return sum(self.layer_size(layer) for layer in image.layers)
+        """Of all its layers, shared ones too."""
+        return sum(self.layer_size(layer) for layer in set(image.layers))
 
     def directories(self, image: Image) -> list[str]:
-        """The layers' directories, the base first."""
+        """The directories to be mounted, the base first."""
+        found: list[str] = []
         for layer in image.layers:
             if not self.has_layer(layer):
-                raise StoreError(
-                    f"image {image.name}: its layer {layer} is not in the store", hint="build it again with force"
-                )
-        return [self.layer_path(layer) for layer in image.layers]
+                hint = "make it again with force"
+                raise StoreError(f"image {image.name}: its layer {layer} is not in the store", hint=hint)
+            path = self.layer_path(layer)
+            # overlayfs does not ask a layer's top whether it is opaque.
+            found = [path] if is_opaque(path) else [*found, path]
+        return found
+
+    # writing
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """The store is ours alone for a short while."""
+        while True:
+            self._make_directories()
+            try:
+                fd = os.open(self.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # another process removed the last layer, and the store with it
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _has_name(fd, self.layers) and os.path.isdir(self.names_dir) and os.path.isdir(self.keys_dir):
+                break
+            os.close(fd)
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[Work]:
+        """A place to work in; within another work of this store it is that one."""
+        if self._work is not None:
+            yield self._work
+            return
+        with self.locked():
+            housekeeping.sweep(self)
+            path = f"{self.layers}/{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}"
+            os.mkdir(path, 0o700)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            self._work = Work(self, path)
+            yield self._work
+        finally:
+            self._work = None
+            remove_tree(path)
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def once(self, what: str) -> Iterator[None]:
+        """Of several processes that would make the same, one does; the others wait, and find it made. In a work."""
+        path = f"{self.layers}/{LOCK}{what}"
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _has_name(fd, path):
+                break
+            os.close(fd)
+        try:
+            yield
+        finally:
+            os.unlink(path)
+            os.close(fd)
+
+    def set_key(self, key: str, diff_id: str) -> None:
+        with self.locked():
+            write_atomic(f"{self.keys_dir}/{key}", json.dumps({"layer": diff_id}).encode())
+
+    def put(
+        self, name: str, config: dict[str, Any] | bytes, key: str = "", *, manifest: Optional[bytes] = None
+    ) -> Image:
+        """Store a configuration and give it a name; a name that another image had moves.
+
+        A configuration that came from elsewhere is given as its bytes: they are what its id is the digest of.
+        """
+        data = config if isinstance(config, bytes) else canonical(config)
+        identity = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        layers = diff_ids(json.loads(data), name)
+        with self.locked():
+            for diff_id in layers:
+                if not self.has_layer(diff_id):
+                    raise StoreError(f"image {name}: its layer {diff_id} is not in the store")
+            directory = self._image_path(identity)
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            if manifest is not None:
+                write_atomic(f"{directory}/manifest.json", manifest)
+            write_atomic(f"{directory}/config.json", data)
+            fsync_directory(self.images_dir)
+            record = self._name(name, identity, key)
+        return self.image(record)
+
+    def tag(self, image: Image, name: str, key: str = "") -> Image:
+        """Give an image that is there another name."""
+        with self.locked():
+            self._read_config(image.id, image.name)
+            record = self._name(name, image.id, key)
+        return self.image(record)
 
     def untag(self, name: str) -> None:
         """Take the name away; the image goes with its last name, its layers with collect()."""
         with self.locked():
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._name_path(name))
-            except FileNotFoundError:
-                pass
+            fsync_directory(self.names_dir)
 
-    def unused(self, *, keep_cache: bool, keep: Collection[str] = ()) -> tuple[list[str], list[str], list[str]]:
-        """(images, layers, keys) that no name leads to; with ``keep_cache`` a key keeps its layer.
+    def _name(self, name: str, identity: str, key: str) -> dict[str, Any]:
+        if not name or name.startswith("sha256:"):
+            raise StoreError(f"{name!r} can't be an image's name; it would be taken for an id")
+        path = self._name_path(name)
+        with contextlib.suppress(StoreError):
+            before = load(path)
+            if before and before["id"] == identity:
+                if before["key"] == key:
+                    return before
+                created = before["created"]
+                return _write_record(path, name, identity, key, created)
+        return _write_record(path, name, identity, key, _now())
 
-        ``keep`` are layers that are below containers, whatever became of the names of their images.
+    # housekeeping
+    def unused(
+        self, *, keep_cache: bool = True, keep: Collection[str] = (), without: Collection[str] = ()
+    ) -> housekeeping.Unused:
+        """What no name leads to; with ``keep_cache`` a build step's layer is kept for the next build.
+
+        ``keep`` are layers that are below containers, whatever became of the names of their images; ``without`` are
+        names that count as gone.
         """
-        named = {image.id: image for image in self.images()}
-        wanted = {*keep, *(layer for image in named.values() for layer in image.layers)}
-        keys = [key for key in _listdir(self.keys_dir) if not key.endswith(".new")]
-        cached = {key: (_load(f"{self.keys_dir}/{key}") or {}).get("layer", "") for key in keys}
-        if keep_cache:
-            wanted |= set(cached.values())
-        images = [name for name in _listdir(self.images_dir) if f"sha256:{name}" not in named]
-        layers = [name for name in _listdir(self.layers) if "." not in name and f"sha256:{name}" not in wanted]
-        dead = [key for key, layer in cached.items() if layer not in wanted]
-        return images, layers, dead
+        return housekeeping.unused(self, keep_cache=keep_cache, keep=keep, without=without)
 
     def collect(self, *, keep_cache: bool = True, keep: Collection[str] = ()) -> int:
         """Remove what unused() names, and what killed processes left; the bytes that it freed."""
-        freed = 0
+        if not os.path.isdir(self.layers):
+            return 0
         with self.locked():
-            images, layers, keys = self.unused(keep_cache=keep_cache, keep=keep)
-            for name in images:
-                remove_tree(f"{self.images_dir}/{name}")
-            for key in keys:
-                os.unlink(f"{self.keys_dir}/{key}")
-            for name in layers:
-                freed += self.layer_size(f"sha256:{name}")
-                # The size goes first: a layer without one is not a layer.
-                _unlink(f"{self.layers}/{name}.json")
-                remove_tree(f"{self.layers}/{name}")
-            self._sweep()
+            housekeeping.sweep(self)
+            freed = housekeeping.remove(self, self.unused(keep_cache=keep_cache, keep=keep))
+            self._remove_directories()
         return freed
 
-    def _sweep(self) -> None:
-        """Temporary directories of processes that are gone."""
-        for name in _listdir(self.layers):
-            if name.startswith(".new-") and not os.path.exists(f"/proc/{name.split('-')[1]}"):
-                remove_tree(f"{self.layers}/{name}")
+    def sweep(self) -> None:
+        """Remove what killed processes left."""
+        if os.path.isdir(self.layers):
+            with self.locked():
+                housekeeping.sweep(self)
+                self._remove_directories()
+
+    def _make_directories(self) -> None:
+        """Only root may pass the top: a layer may hold set-uid programs."""
+        for path in (self.paths.state, self.layers, self.keys_dir, self.images_dir, self.names_dir):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+
+    def _remove_directories(self) -> None:
+        """Those that nothing is in any more; who waits for the lock makes them anew."""
+        for path in (self.names_dir, self.images_dir, self.keys_dir, self.layers, self.paths.state):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+    # reading
+    def records(self) -> Iterator[dict[str, Any]]:
+        for name in listdir(self.names_dir):
+            if name.endswith(".json"):
+                record = load(f"{self.names_dir}/{name}")
+                if record is not None:
+                    yield record
 
     def _name_path(self, name: str) -> str:
-        return f"{self.names_dir}/{urllib.parse.quote(name, safe='')}"
+        quoted = urllib.parse.quote(name, safe="@")
+        if len(quoted) > _FILE_NAME_MAX:
+            quoted = f"{quoted[:40]}.{hashlib.sha256(name.encode()).hexdigest()}"
+        return f"{self.names_dir}/{quoted}.json"
 
-    def _image(self, name: str, identity: str, key: str) -> Image:
-        config = _load(f"{self.images_dir}/{_hex(identity)}/config.json")
-        if config is None:
-            raise StoreError(f"image {name}: its configuration {identity} is missing", hint="make it again with force")
-        layers = tuple(config["rootfs"]["diff_ids"])
-        return Image(name, identity, layers, config.get("config") or {}, config.get("created", ""), key)
+    def _image_path(self, identity: str) -> str:
+        return f"{self.images_dir}/{hexes(identity)}"
+
+    def _read_config(self, identity: str, name: str) -> bytes:
+        try:
+            with open(f"{self._image_path(identity)}/config.json", "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            hint = "make it again with force"
+            raise StoreError(f"image {name}: its configuration {identity} is missing", hint=hint) from None
+
+    def image(self, record: dict[str, Any]) -> Image:
+        name, identity = record["name"], record["id"]
+        config = parse(self._read_config(identity, name), f"{self._image_path(identity)}/config.json")
+        layers = diff_ids(config, name)
+        created = str(config.get("created") or record.get("created", ""))
+        return Image(name, identity, layers, config.get("config") or {}, created, record.get("key", ""))
 
 
-def _hex(digest: str) -> str:
-    algorithm, _, hexes = digest.partition(":")
-    if algorithm != "sha256" or len(hexes) != 64 or set(hexes) - set("0123456789abcdef"):
-        raise StoreError(f"{digest!r} is not a sha256 digest")
-    return hexes
-
-
-def _load(path: str) -> Optional[dict[str, Any]]:
+def is_opaque(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
-            return dict(json.load(file))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        raise StoreError(f"{path} is damaged; it is not JSON", hint="remove it, and make the image again") from None
+        return os.getxattr(path, f"{OVERLAY}opaque") == b"y"
+    except OSError:
+        return False
 
 
-def _listdir(path: str) -> list[str]:
-    return sorted(os.listdir(path)) if os.path.isdir(path) else []
+def _write_record(path: str, name: str, identity: str, key: str, created: str) -> dict[str, Any]:
+    record = {"name": name, "id": identity, "key": key, "created": created}
+    write_atomic(path, json.dumps(record).encode())
+    return record
 
 
-def _unlink(path: str) -> None:
+def _now() -> str:
+    """As RFC 3339 has it."""
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _has_name(fd: int, path: str) -> bool:
+    """Is what was locked what has the name now? Its last holder may have removed it."""
     try:
-        os.unlink(path)
+        return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
-        pass
+        return False

@@ -1,0 +1,107 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nothing leads to, and what killed processes left. References are counted in what is there, never kept in a file.
+
+All but unused() is called under the store's lock: then no writer is between two of its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._errors import StoreError
+from .._kernel.file import remove_tree
+from .record import is_half_written, is_hex, listdir, load
+
+if TYPE_CHECKING:
+    from .store import Store
+
+TEMPORARY, LOCK = ".tmp-", ".lock-"
+
+
+class Unused(NamedTuple):
+    """What no name leads to: digests without their algorithm, and keys."""
+
+    images: list[str]
+    layers: list[str]
+    keys: list[str]
+
+
+def unused(store: Store, *, keep_cache: bool, keep: Collection[str], without: Collection[str]) -> Unused:
+    named = {record["id"] for record in store.records() if record["name"] not in without}
+    wanted = _pinned(store) | set(keep)
+    for identity in named:
+        # A damaged image keeps nothing; that does not hinder the removal of others.
+        with contextlib.suppress(StoreError):
+            wanted |= set(store.image({"name": "", "id": identity}).layers)
+    cached = {key: _cached(store, key) for key in listdir(store.keys_dir) if not is_half_written(key)}
+    if keep_cache:
+        wanted |= set(cached.values())
+    images = [name for name in listdir(store.images_dir) if is_hex(name) and f"sha256:{name}" not in named]
+    layers = [name for name in listdir(store.layers) if is_hex(name) and f"sha256:{name}" not in wanted]
+    keys = [key for key, layer in cached.items() if layer not in wanted or not store.layer_for(key)]
+    return Unused(images, layers, keys)
+
+
+def _pinned(store: Store) -> set[str]:
+    """Layers that a writer at work has made, or counts on."""
+    works = [name for name in listdir(store.layers) if name.startswith(TEMPORARY)]
+    return {f"sha256:{pin}" for name in works for pin in listdir(f"{store.layers}/{name}/pins")}
+
+
+def _cached(store: Store, key: str) -> str:
+    with contextlib.suppress(StoreError):
+        return str((load(f"{store.keys_dir}/{key}") or {}).get("layer", ""))
+    return ""
+
+
+def remove(store: Store, what: Unused) -> int:
+    """The bytes that it freed."""
+    freed = 0
+    for name in what.images:
+        remove_tree(f"{store.images_dir}/{name}")
+    for key in what.keys:
+        os.unlink(f"{store.keys_dir}/{key}")
+    for name in what.layers:
+        freed += store.layer_size(f"sha256:{name}")
+        # The size goes first: a layer without one is not a layer.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{store.layers}/{name}.json")
+        remove_tree(f"{store.layers}/{name}")
+    return freed
+
+
+def sweep(store: Store) -> None:
+    for name in listdir(store.layers):
+        path = f"{store.layers}/{name}"
+        if name.startswith((TEMPORARY, LOCK)):
+            _remove_if_dead(path)
+        elif (is_hex(name) and not os.path.exists(f"{path}.json")) or is_half_written(name):
+            remove_tree(path)
+    images = [name for name in listdir(store.images_dir) if is_hex(name)]
+    for name in images:
+        if not os.path.exists(f"{store.images_dir}/{name}/config.json"):
+            remove_tree(f"{store.images_dir}/{name}")
+    for directory in (store.keys_dir, store.names_dir, *(f"{store.images_dir}/{name}" for name in images)):
+        for name in filter(is_half_written, listdir(directory)):
+            os.unlink(f"{directory}/{name}")
+
+
+def _remove_if_dead(path: str) -> None:
+    """The kernel took the lock back from whoever was killed."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(path)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(fd)

@@ -1,0 +1,254 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies in an archive: docker-save's form and the OCI image layout (image-spec, image-layout.md).
+
+Nothing that an archive says of itself is believed: each blob is verified by its digest, each shape is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import posixpath
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Optional
+
+from .._errors import KernelError, OptionError, StoreError
+from . import reference
+from .compress import decompressed
+from .config import architecture
+from .record import hexes
+from .tarstream import CHUNK, Forward, Member
+
+_JSON_MAX = 4 << 20
+_DEPTH_MAX = 4  # of indexes in indexes
+_REF_NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
+_LAYER_TYPES = {
+    f"application/vnd.{kind}"
+    for kind in (
+        "oci.image.layer.v1.tar",
+        "oci.image.layer.v1.tar+gzip",
+        "oci.image.layer.v1.tar+zstd",
+        "docker.image.rootfs.diff.tar",
+        "docker.image.rootfs.diff.tar.gzip",
+        "docker.image.rootfs.diff.tar.zstd",
+    )
+}
+_CONFIG_TYPES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A member of the archive; ``digest`` and ``size`` are what it must have, where somebody said."""
+
+    member: str
+    digest: str = ""
+    size: int = -1
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image in the archive: its configuration and manifest as bytes, its layers base first."""
+
+    config: bytes
+    layers: tuple[Blob, ...]
+    manifest: Optional[bytes] = None
+
+
+class Archive:
+    """The tar, opened for reading its members in any order. A compressed one is unpacked to a file that has no name."""
+
+    def __init__(self, path: str, directory: str) -> None:
+        self.path = path
+        try:
+            file = open(path, "rb")  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise KernelError("open", path, error.errno or 0) from None
+        try:
+            self.file = self._plain(file, directory)
+            self.tar = tarfile.open(  # noqa: SIM115
+                fileobj=self.file, mode="r:", tarinfo=Member, encoding="utf-8", errors="surrogateescape"
+            )
+            self.members = {posixpath.normpath(member.name): member for member in self.tar}
+        except (tarfile.TarError, ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
+            file.close()
+            raise StoreError(f"{path} is not a tar archive, or damaged: {error}") from None
+
+    def _plain(self, file: IO[bytes], directory: str) -> IO[bytes]:
+        head = file.read(4)
+        file.seek(0)
+        with decompressed(file, self.path) as stream:
+            if not head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+                file.seek(0)
+                return file
+            plain = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
+            for block in iter(lambda: stream.read(CHUNK), b""):
+                plain.write(block)
+            plain.seek(0)
+            file.close()
+            return plain
+
+    def close(self) -> None:
+        self.file.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.members
+
+    def open(self, name: str) -> IO[bytes]:
+        """docker links layers that are the same; a link leads to a member, never to a file of the host's."""
+        member = self.members.get(name)
+        for _ in range(2):
+            if member is not None and member.issym():
+                target = posixpath.join(posixpath.dirname(member.name), member.linkname)
+                member = self.members.get(posixpath.normpath(target))
+            elif member is not None and member.islnk():
+                member = self.members.get(posixpath.normpath(member.linkname))
+        if member is None or not member.isreg():
+            raise StoreError(f"{self.path} lacks {name}, which its manifest names")
+        stream = self.tar.extractfile(member)
+        assert stream is not None
+        return stream
+
+    def read(self, blob: Blob) -> bytes:
+        """A small blob, verified."""
+        with self.open(blob.member) as stream:
+            data = stream.read(_JSON_MAX + 1)
+        if len(data) > _JSON_MAX:
+            raise StoreError(f"{self.path}: {blob.member} has more than {_JSON_MAX} bytes")
+        self.verify(blob, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+        return data
+
+    def verify(self, blob: Blob, digest: str, size: int) -> None:
+        if blob.digest and digest != blob.digest:
+            raise StoreError(f"{self.path}: {blob.member} has the digest {digest}, and it should have {blob.digest}")
+        if blob.size not in (-1, size):
+            raise StoreError(f"{self.path}: {blob.member} has {size} bytes, and it should have {blob.size}")
+
+    @contextlib.contextmanager
+    def layer(self, blob: Blob) -> Iterator[Any]:
+        """Its uncompressed stream; what was read is verified at the end."""
+        with self.open(blob.member) as stream:
+            source = Forward(stream)
+            with decompressed(source, f"{self.path}: {blob.member}") as plain:
+                yield plain
+            source.drain()
+            self.verify(blob, source.digest(), source.tell())
+
+    def find(self, wanted: str, name: str) -> Found:
+        """The image named ``wanted`` there; without a word, the only one, or the one named ``name``."""
+        if "manifest.json" in self:
+            return self._docker(wanted, name)
+        if "index.json" in self:
+            return self._oci(wanted, name)
+        hint = "it has neither docker-save's manifest.json nor OCI's index.json; a root file system is source: rootfs"
+        raise StoreError(f"{self.path} is no image", hint=hint)
+
+    # docker-save
+    def _docker(self, wanted: str, name: str) -> Found:
+        entries = self._list(self._json(self.read(Blob("manifest.json")), "manifest.json"), "manifest.json")
+        entry = self._choose([(self._tags(entry), entry) for entry in entries], wanted, name)
+        config, layers = entry.get("Config"), self._list(entry.get("Layers"), "manifest.json: Layers", str)
+        if not isinstance(config, str):
+            raise StoreError(f"{self.path}: manifest.json names no Config")
+        stem = posixpath.basename(config).partition(".")[0]
+        digest = f"sha256:{stem}" if len(stem) == 64 else ""
+        members = [posixpath.normpath(layer) for layer in layers]
+        return Found(self.read(Blob(posixpath.normpath(config), digest)), tuple(map(Blob, members)))
+
+    def _tags(self, entry: dict[str, Any]) -> list[str]:
+        return self._list(entry.get("RepoTags") or [], "manifest.json: RepoTags", str)
+
+    # OCI image layout
+    def _oci(self, wanted: str, name: str) -> Found:
+        entries = self._descriptors(self._json(self.read(Blob("index.json")), "index.json"), "manifests")
+        entries = [entry for entry in entries if not _is_attestation(entry)]
+        descriptor = self._choose([(_ref_names(entry), entry) for entry in entries], wanted, name)
+        for _ in range(_DEPTH_MAX):
+            data = self.read(self._blob(descriptor))
+            manifest = self._json(data, str(descriptor["digest"]))
+            if "manifests" not in manifest:
+                return self._image(data, manifest)
+            descriptor = self._platform(self._descriptors(manifest, "manifests"))
+        raise StoreError(f"{self.path}: its indexes lead to indexes, and to no image")
+
+    def _image(self, data: bytes, manifest: dict[str, Any]) -> Found:
+        config = manifest.get("config")
+        if not isinstance(config, dict) or config.get("mediaType") not in _CONFIG_TYPES:
+            kind = config.get("mediaType") if isinstance(config, dict) else None
+            raise StoreError(f"{self.path}: what it holds is {kind}, and no container image")
+        layers = self._descriptors(manifest, "layers")
+        for layer in layers:
+            if layer.get("mediaType") not in _LAYER_TYPES:
+                raise StoreError(f"{self.path}: a layer is of the unknown kind {layer.get('mediaType')}")
+        return Found(self.read(self._blob(config)), tuple(map(self._blob, layers)), data)
+
+    def _platform(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        offered: dict[str, dict[str, Any]] = {}
+        for entry in entries:
+            platform = entry.get("platform")
+            if isinstance(platform, dict):
+                offered.setdefault(f"{platform.get('os')}/{platform.get('architecture')}", entry)
+        if f"linux/{architecture()}" in offered:
+            return offered[f"linux/{architecture()}"]
+        raise StoreError(
+            f"{self.path} has no image for linux/{architecture()}",
+            hint=f"it has {', '.join(sorted(offered)) or 'none'}",
+        )
+
+    def _blob(self, descriptor: dict[str, Any]) -> Blob:
+        digest, size = descriptor.get("digest"), descriptor.get("size")
+        if not isinstance(size, int) or size < 0:
+            raise StoreError(f"{self.path}: the size of {digest} is {size!r}")
+        return Blob(f"blobs/sha256/{hexes(digest)}", str(digest), size)
+
+    # shapes
+    def _json(self, data: bytes, where: str) -> Any:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise StoreError(f"{self.path}: {where} is not JSON") from None
+
+    def _list(self, value: Any, where: str, kind: type = dict) -> list[Any]:
+        if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
+            raise StoreError(f"{self.path}: {where} is not the list that it must be")
+        return value
+
+    def _descriptors(self, value: Any, name: str) -> list[dict[str, Any]]:
+        return self._list(value.get(name) if isinstance(value, dict) else None, name)
+
+    def _choose(self, entries: list[tuple[list[str], Any]], wanted: str, name: str) -> Any:
+        if not wanted and len(entries) == 1:
+            return entries[0][1]
+        for names, entry in entries:
+            if any(_is_named(found, wanted or name) for found in names):
+                return entry
+        names = sorted(found for names, _ in entries for found in names)
+        hint = f"choose with archive_name: {', '.join(names) or 'it names none'}"
+        raise StoreError(f"{self.path} has {f'no image {wanted}' if wanted else f'{len(entries)} images'}", hint=hint)
+
+
+def _ref_names(entry: dict[str, Any]) -> list[str]:
+    annotations = entry.get("annotations")
+    found = [annotations.get(key) for key in _REF_NAMES] if isinstance(annotations, dict) else []
+    return [name for name in found if isinstance(name, str)]
+
+
+def _is_attestation(entry: dict[str, Any]) -> bool:
+    """What a builder tells of an image, beside it."""
+    platform = entry.get("platform")
+    return isinstance(platform, dict) and platform.get("os") == "unknown"
+
+
+def _is_named(found: str, wanted: str) -> bool:
+    """A layout may have the whole name, or its tag alone."""
+    if found == wanted or reference.same(found, wanted):
+        return True
+    try:
+        return found == reference.parse(wanted, "").tag
+    except OptionError:
+        return False
