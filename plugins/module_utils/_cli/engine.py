@@ -117,12 +117,23 @@ def _image() -> None:
     from .._image import (
         archive,
         build,
+        busybox,
+        child,
+        compress,
         config,
+        copy,
+        debian,
+        housekeeping,
         layer,
+        layout,
+        pack,
+        record,
         reference,
         rootfs,
         store,
+        tarstream,
         template,
+        union,
     )
 
 
@@ -142,6 +153,7 @@ def _kernel() -> None:
         probe,
         process,
         seccomp,
+        syncfs,
     )
 
 
