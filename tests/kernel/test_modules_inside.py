@@ -92,13 +92,11 @@ def test_exec_options(web, args, out):
 
 
 def test_exec_is_in_the_namespaces_and_the_cgroup_of_the_container(web, root):
-    result = web(
-        "container_exec", argv=["sh", "-c", "readlink /proc/self/ns/pid /proc/self/ns/mnt; cat /proc/self/cgroup"]
-    )
-    first = inside(root, "/proc/1")
-    lines = result["stdout_lines"]
-    assert lines[:2] == [os.readlink(first / "ns/pid"), os.readlink(first / "ns/mnt")]
-    assert (first / "cgroup").read_text().splitlines() == lines[2:]
+    more = Path(f"/proc/{web('container_exec', command='sleep 100', detach=True)['pid']}")
+    first = Path(f"/proc/{run_module('container_info', {'root': root, 'name': 'web'})['containers'][0]['pid']}")
+    for kind in ("pid", "mnt", "net", "uts", "ipc", "cgroup"):
+        assert os.readlink(more / "ns" / kind) == os.readlink(first / "ns" / kind)
+    assert (more / "cgroup").read_text() == (first / "cgroup").read_text()
 
 
 def test_exec_gets_a_terminal(web):

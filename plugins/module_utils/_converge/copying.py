@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 
 from .._errors import KernelError, NotFoundError, OptionError, StateError
 from .._kernel.file import write_all
-from .._kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_in_root, openat2
+from .._kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, open_in_root, openat2
 from .._paths import Paths
 from . import running
 from .plan import Plan, Step
@@ -101,6 +101,12 @@ def read(where: Place, option: str) -> Optional[Entry]:
 
 def write(where: Place, entry: Entry) -> None:
     """Replace what is there in one step; a file that is mounted on is written in place, for its inode must stay."""
+    # A rename over a mount of another namespace is not refused: it takes the mount away (rename(2), EBUSY).
+    if _mounted(where):
+        if entry.link:
+            raise KernelError("replace by a symlink", where.path, errno.EBUSY, hint="a file is mounted there")
+        _overwrite(where, entry)
+        return
     new = f".{where.name[:200]}.{os.urandom(6).hex()}.new"
     try:
         _make(where.parent, new, entry)
@@ -108,10 +114,15 @@ def write(where: Place, entry: Entry) -> None:
     except OSError as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=where.parent)
-        if error.errno == errno.EBUSY and not entry.link:
-            _overwrite(where, entry)
-            return
         raise KernelError("write", where.path, error.errno or 0) from None
+
+
+def _mounted(where: Place) -> bool:
+    try:
+        os.close(openat2(where.parent, where.name, os.O_PATH | os.O_NOFOLLOW, resolve=RESOLVE_NO_XDEV))
+    except KernelError as error:
+        return error.errno == errno.EXDEV
+    return False
 
 
 def _make(parent: int, name: str, entry: Entry) -> None:
@@ -141,6 +152,7 @@ def _overwrite(where: Place, entry: Entry) -> None:
 
 
 def remove(where: Place) -> None:
+    """Undo of what made it."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(where.name, dir_fd=where.parent)
 
