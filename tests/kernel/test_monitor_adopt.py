@@ -136,6 +136,7 @@ def test_back_off_goes_on(site, client):
 def test_paused_stays_paused(site, client):
     site.bundle("a", SERVICE)
     client.call("start", name="a")
+    wait_for(lambda: site.output("a"))
     client.call("pause", name="a")
     site.kill_supervisor()
     client = site.supervise()

@@ -24,7 +24,7 @@ from .monitor_host import Site, children, wait_for, zombies
 
 pytestmark = pytest.mark.root
 
-SERVICE = ["/bin/sh", "-c", "trap 'exit 5' TERM; while true; do usleep 20000; done"]
+SERVICE = ["/bin/sh", "-c", "trap 'exit 5' TERM; echo ready; while true; do usleep 20000; done"]
 
 
 @pytest.fixture
@@ -37,6 +37,13 @@ def site(tmp_path):
 @pytest.fixture
 def client(site):
     return site.supervise()
+
+
+def start_ready(site, client, name="a"):
+    """A command that has set its traps: until then the kernel ignores signals for a namespace's init."""
+    before = site.output(name).count("ready") if os.path.exists(site.paths.log(name)) else 0
+    client.call("start", name=name)
+    wait_for(lambda: site.output(name).count("ready") > before)
 
 
 def finish(site, client):
@@ -96,6 +103,18 @@ def test_a_command_that_is_not_executable(site, client):
     finish(site, client)
 
 
+def test_a_command_that_exec_refuses(site, client):
+    """It is executable and no program: known only when it is executed, after the set-up."""
+    (site.rootfs / "script").write_text("no #! line")
+    (site.rootfs / "script").chmod(0o755)
+    site.bundle("a", ["/script"])
+    for _ in range(3):
+        with pytest.raises(StartError, match=r"exec /script: Exec format error \[ENOEXEC\]"):
+            client.call("start", name="a")
+    assert children(site.process.pid) == []
+    finish(site, client)
+
+
 def test_a_mount_that_fails_names_its_step(site, client):
     mounts = [{"destination": "/x", "type": "bind", "source": "/does/not/exist", "options": ["bind"]}]
     config = site.config("a", Path(site.paths.resource("containers", "a")), ["/bin/true"])
@@ -151,7 +170,7 @@ def test_exit_codes(site, client, command, code):
 
 def test_stop_sends_the_signal_and_takes_the_exit_code(site, client):
     site.bundle("a", SERVICE)
-    client.call("start", name="a")
+    start_ready(site, client)
     began = time.monotonic()
     status = client.call("stop", name="a")["status"]
     assert time.monotonic() - began < 3
@@ -161,8 +180,8 @@ def test_stop_sends_the_signal_and_takes_the_exit_code(site, client):
 
 
 def test_stop_of_who_ignores_the_signal_ends_in_sigkill(site, client):
-    site.bundle("a", "trap '' TERM; while true; do usleep 10000; done", stop={"signal": 15, "timeout": 0.4})
-    client.call("start", name="a")
+    site.bundle("a", "trap '' TERM; echo ready; while true; do usleep 10000; done", stop={"signal": 15, "timeout": 0.4})
+    start_ready(site, client)
     began = time.monotonic()
     number = client.submit("stop", name="a")
     site.until("a", status="stopping")
@@ -174,8 +193,8 @@ def test_stop_of_who_ignores_the_signal_ends_in_sigkill(site, client):
 
 
 def test_stop_signal_and_timeout_can_be_given(site, client):
-    site.bundle("a", "trap 'exit 9' USR1; while true; do usleep 10000; done")
-    client.call("start", name="a")
+    site.bundle("a", "trap 'exit 9' USR1; echo ready; while true; do usleep 10000; done")
+    start_ready(site, client)
     assert client.call("stop", name="a", signal=int(signal.SIGUSR1), timeout=5)["status"]["exit_code"] == 9
     client.call("start", name="a")
     began = time.monotonic()

@@ -13,6 +13,7 @@ from .._kernel import exe, process
 from .._paths import Paths
 
 _READY = b"ready"
+_LOG_LIMIT = 1 << 20
 
 
 def spawn(paths: Paths, directory: str) -> None:
@@ -52,6 +53,8 @@ def _become_daemon(paths: Paths, directory: str, writer: int) -> None:
 
 
 def _redirect(path: str) -> None:
+    if os.path.exists(path) and os.stat(path).st_size > _LOG_LIMIT:
+        os.rename(path, f"{path}.1")
     null = os.open("/dev/null", os.O_RDONLY)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((null, 0), (log, 1), (log, 2)):

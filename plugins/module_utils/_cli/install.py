@@ -289,7 +289,7 @@ def remove(paths: Paths) -> None:
         if count:
             raise VesselError(f"{count} containers are left", hint="remove them first")
         _quit_other(paths)
-    for name in ("monitor.sock", "monitor.lock", "monitor.log"):
+    for name in ("monitor.sock", "monitor.lock", "monitor.log", "monitor.log.1"):
         _unlink(f"{paths.run}/{name}")
     for path in (*(f"{paths.bin}/{name}" for name in NAMES), f"{paths.run}/locks/engine"):
         _unlink(path)

@@ -13,7 +13,6 @@ from .._cgroup.manager import open_manager
 from .._errors import NotFoundError, VesselError
 from .._kernel.process import pidfd_open
 from .._paths import Paths
-from .._runtime import bundle as bundles
 from .._runtime.delete import delete
 from .._runtime.state import State, load
 from . import status as s
@@ -109,7 +108,7 @@ def _go_on(container: Container, state: State, watched: Watched) -> None:
 
 def _process(container: Container) -> dict[str, Any]:
     try:
-        return dict(bundles.load(container.bundle)["process"])
+        return container.process_spec()
     except VesselError as error:
         print(f"{container.name}: no health check without its bundle: {error}", file=sys.stderr)
         container.settings.health = None
@@ -126,6 +125,7 @@ def _ended(container: Container, state: Optional[State]) -> None:
     _sweep(container.host, container.name)
     if status.wanted == s.WANT_RUNNING and status.status in (s.CREATED, s.RESTARTING):
         container.await_restart(status.backoff)
+        container.changed()
     elif status.status != s.EXITED:
         status.status = s.EXITED
         container.changed()

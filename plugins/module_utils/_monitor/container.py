@@ -30,6 +30,9 @@ from .restart import next_delay
 from .settings import Settings
 from .starting import Failure, Start
 
+# After SIGKILL. A process in uninterruptible sleep ends when its device answers, or never.
+KILL_PATIENCE = 30.0
+
 Listener = Callable[["Container"], None]
 
 
@@ -44,6 +47,7 @@ class Container:
         self.listeners: list[Listener] = []
         self.process: Optional[Watched] = None
         self._start: Optional[Start] = None
+        self.stuck = False  # not even SIGKILL has ended it so far
         self._starters: list[Callable[[Failure], None]] = []
         self._automatic = False  # this start is the policy's, not the user's
         self._ending = False
@@ -161,11 +165,17 @@ class Container:
         self.read_settings()
         if self.process is not None and before.get("health") != self.settings.data.get("health"):
             self.status.health = None
-            self._check(bundles.load(self.bundle)["process"])
+            self._check(self.process_spec())
         if self.status.status == s.RESTARTING and not self._policy_restarts():
             self._cancel_timer()
             self.status.status = s.EXITED
         self.changed()
+
+    def process_spec(self) -> dict[str, Any]:
+        """config.json's process, as it would be started."""
+        config = bundles.load(self.bundle)
+        self.host.adjust(config)
+        return dict(config["process"])
 
     # the end
     def stop(self, timeout: Optional[float] = None, signal: Optional[int] = None) -> None:
@@ -192,10 +202,18 @@ class Container:
         self._cancel_timer()
         if timeout > 0:
             self._timer = self.host.loop.after(timeout, self._stop_timed_out)
+        else:
+            self._timer = self.host.loop.after(KILL_PATIENCE, self._kill_timed_out)
 
     def _stop_timed_out(self) -> None:
         if self.process is not None:
             self.process.signal(signals.SIGKILL)
+            self._timer = self.host.loop.after(KILL_PATIENCE, self._kill_timed_out)
+
+    def _kill_timed_out(self) -> None:
+        """Who waits for the stop is told; when it does end after all, that is taken as ever."""
+        self.stuck = True
+        self.changed()
 
     def _thaw(self) -> None:
         """A frozen process takes no signal but in its sleep."""
@@ -223,7 +241,7 @@ class Container:
         """The first process is gone. The code is written down before anything else: it can't be asked for again."""
         self._cancel_timer()
         self._suspend_check()
-        self._ending = True
+        self._ending, self.stuck = True, False
         self.status.status = s.STOPPING
         self.status.exit_code = code
         self.status.oom_killed = oom_kills(open_manager(self.cgroup)) > 0
@@ -245,7 +263,6 @@ class Container:
 
     def _after_end(self, *, ran: float, may_restart: bool) -> None:
         if may_restart and self._policy_restarts():
-            self.status.status = s.RESTARTING
             self.status.restarts += 1
             self.status.backoff = next_delay(self.status.backoff, ran)
             self.await_restart(self.status.backoff)
@@ -256,6 +273,7 @@ class Container:
     def await_restart(self, delay: float) -> None:
         self._cancel_timer()
         self._automatic = True
+        self.status.status = s.RESTARTING
         self._timer = self.host.loop.after(delay, self._begin)
 
     def _cancel_timer(self) -> None:

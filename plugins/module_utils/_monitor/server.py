@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any, Callable, Optional
 
-from .._errors import MonitorError, NotFoundError, VesselError
+from .._errors import MonitorError, NotFoundError, StateError, VesselError
 from .._kernel import process
 from .._paths import Paths
 from .._runtime.state import directory
@@ -167,7 +167,7 @@ class Server:
 
     def stop(self, message: Message, reply: Reply) -> None:
         container = self._find(message)
-        _when_settled(container, lambda: reply.ok(status=container.status.to_dict()))
+        _when_settled(container, reply, lambda: reply.ok(status=container.status.to_dict()))
         container.stop(_number(message, "timeout", float), _number(message, "signal", int))
 
     def kill(self, message: Message, reply: Reply) -> None:
@@ -180,7 +180,7 @@ class Server:
         def done(error: Failure) -> None:
             reply.ok(status=container.status.to_dict()) if error is None else reply.error(error)
 
-        _when_settled(container, lambda: container.start(done))
+        _when_settled(container, reply, lambda: container.start(done))
         container.stop(_number(message, "timeout", float), _number(message, "signal", int))
 
     def remove(self, message: Message, reply: Reply) -> None:
@@ -195,7 +195,7 @@ class Server:
             container.forget()
             reply.ok()
 
-        _when_settled(container, gone)
+        _when_settled(container, reply, gone)
         container.stop(0)
 
     def pause(self, message: Message, reply: Reply) -> None:
@@ -261,13 +261,17 @@ def _number(message: Message, key: str, kind: Callable[[Any], Any]) -> Any:
     return None if message.get(key) is None else kind(message[key])
 
 
-def _when_settled(container: Container, call: Callable[[], None]) -> None:
-    """Once, when the container has ended for good."""
+def _when_settled(container: Container, reply: Reply, call: Callable[[], None]) -> None:
+    """Once, when the container has ended for good; an error when nothing can end it."""
 
     def look(container: Container) -> None:
         if container.settled:
             container.listeners.remove(look)
             call()
+        elif container.stuck:
+            container.listeners.remove(look)
+            text = f"container {container.name}: process {container.status.pid} does not end, even by SIGKILL"
+            reply.error(StateError(text, hint="it waits for a device or a file system; /proc/PID/stack says where"))
 
     container.listeners.append(look)
 

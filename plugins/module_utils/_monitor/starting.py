@@ -122,13 +122,17 @@ class Start:
         self._finish(Watched(creation.pid, creation.pidfd, state.start_time), None)
 
     def _discard(self) -> None:
+        """The child is killed or about to exit; delete would not reap what has ended already."""
+        if self._creation is not None:
+            pidfd = self._creation.pidfd
+            process.send(pidfd, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            os.close(pidfd)
+            self._creation = None
         try:
             delete(self._host.paths.runtime, self._name, force=True)
         except (VesselError, OSError) as error:
             print(f"{self._name}: after a failed start: {error}", file=sys.stderr)
-        if self._creation is not None:
-            os.close(self._creation.pidfd)
-            self._creation = None
 
     def _finish(self, watched: Optional[Watched], error: Failure) -> None:
         if self._timer is not None:
