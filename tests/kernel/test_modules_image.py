@@ -110,7 +110,7 @@ def test_a_step_that_fails_says_its_last_words_and_leaves_nothing(base):
     assert result["msg"] == "image app:latest: step 2: 'echo reason >&2; exit 7' ended with 7: reason"
     assert run_module("image_info", {"root": base, "name": "app"}) == before
     assert not os.path.exists(f"{base}/run/build")
-    assert [name for name in os.listdir(f"{base}/lib/layers") if name.startswith(".new")] == []
+    assert [name for name in os.listdir(f"{base}/lib/layers") if name.startswith(".")] == []
 
 
 def test_copies(base, tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .._errors import InUseError, NotFoundError, OptionError
+from .._errors import InUseError, NotFoundError, OptionError, StoreError
 from .._image import archive, build, rootfs, template
 from .._image import config as configs
 from .._image.store import Image, Store
@@ -90,9 +90,8 @@ def base_key(store: Store, made: Recipe) -> str:
         return _need_base(store, made).id
     if not os.path.exists(made.origin):
         raise OptionError("path", made.origin, "is not on the target; copy it there first")
-    if made.kind == "rootfs":
-        return rootfs.key(made.origin)
-    return hashlib.sha256(f"{rootfs.key(made.origin)} {made.archive_name}".encode()).hexdigest()
+    found = rootfs.key(made.origin, store)
+    return found if made.kind == "rootfs" else hashlib.sha256(f"{found} {made.archive_name}".encode()).hexdigest()
 
 
 def _need_base(store: Store, made: Recipe) -> Image:
@@ -155,8 +154,11 @@ def _require(store: Store, name: str, planned: Collection[str]) -> None:
 
 
 def _present(store: Store, name: str) -> Optional[Image]:
-    """The image if all of it is there."""
-    image = store.get(name)
+    """The image if all of it is there; one that is damaged is made again."""
+    try:
+        image = store.get(name)
+    except StoreError:
+        return None
     return image if image is not None and all(map(store.has_layer, image.layers)) else None
 
 
@@ -180,7 +182,7 @@ def _layers(store: Store, made: Recipe, *, force: bool) -> list[tuple[str, bool]
 
 
 def _making(paths: Paths, store: Store, made: Recipe, layers: list[tuple[str, bool]], *, force: bool) -> Plan:
-    before = store.get(made.name)
+    before = _present(store, made.name)
 
     def do() -> None:
         make(paths, store, made, force=force)
@@ -189,7 +191,7 @@ def _making(paths: Paths, store: Store, made: Recipe, layers: list[tuple[str, bo
         if before is None:
             store.untag(made.name)
         else:
-            store.put(made.name, store.raw(before), before.key)
+            store.tag(before, made.name, before.key)
 
     target = f"image {made.name}"
     told = [f"{'cached' if cached else 'build'}: {what}" for what, cached in layers]
@@ -204,16 +206,22 @@ def _making(paths: Paths, store: Store, made: Recipe, layers: list[tuple[str, bo
 def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False) -> Image:
     """Make it, from the cache as far as that goes."""
     wanted = key(store, made)
-    if made.kind == "archive" and made.plain:
-        return archive.load(store, made.origin, made.name, made.archive_name, key=wanted)
-    base = _make_base(store, made, force=force)
-    if force:
-        _forget(store, base, made)
 
     def run(request: build.RunRequest) -> None:
         steps.run(paths, made.name, request)
 
-    return build.build(store, made.name, base, made.layers, made.config, run, wanted)
+    # One work for all of it: what one part has made stays until the last has used it.
+    with store.work():
+        if made.kind == "archive" and made.plain:
+            image = archive.load(store, made.origin, made.name, made.archive_name, key=wanted)
+        else:
+            base = _make_base(store, made, force=force)
+            if force:
+                _forget(store, base, made)
+            image = build.build(store, made.name, base, made.layers, made.config, run, wanted)
+        if made.kind in ("archive", "rootfs"):
+            rootfs.remember(store, made.origin)
+    return image
 
 
 def _make_base(store: Store, made: Recipe, *, force: bool) -> Image:
@@ -229,7 +237,7 @@ def _make_base(store: Store, made: Recipe, *, force: bool) -> Image:
             diff_id = template.build(store, made.origin, made.template_options, made.name)
         else:
             diff_id = rootfs.load(store, made.origin)
-        store.set_key(cached, diff_id)
+            store.set_key(cached, diff_id)
     return Image(made.describe(), "", (diff_id,))
 
 
@@ -241,25 +249,18 @@ def _forget(store: Store, base: Image, made: Recipe) -> None:
 
 
 def _absence(paths: Paths, store: Store, name: str, *, force: bool) -> Plan:
-    image = store.get(name)
-    if image is None:
+    if name not in store.names():
         return Plan()
+    image = _present(store, name)
     used_by = users.of_image(paths, name)
     if used_by and not force:
         raise InUseError("image", name, used_by, hint="remove them first, or set force: true; they keep their layers")
-    raw = store.raw(image)
 
     def do() -> None:
         store.untag(name)
         store.collect(keep=users.layers(paths))
 
-    step = Step(f"image {name}", "remove", do, lambda: _restore(store, image, raw), before={"id": image.id})
-    return Plan([step])
-
-
-def _restore(store: Store, image: Image, raw: dict[str, Any]) -> None:
-    if all(map(store.has_layer, image.layers)):
-        store.put(image.name, raw, image.key)
+    return Plan([Step(f"image {name}", "remove", do, before={"id": image.id} if image else None)])
 
 
 def info(paths: Paths, name: str) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an image is made from: which options go together, and what makes another image of it."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.vessel.host.plugins.module_utils._converge import images
+from ansible_collections.vessel.host.plugins.module_utils._converge.image_options import (
+    DIRECTIVES,
+    OPTIONS,
+    parse_template_options,
+)
+from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
+from ansible_collections.vessel.host.plugins.module_utils._errors import NotFoundError, OptionError
+from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
+from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return Paths.at(str(tmp_path / "vessel"))
+
+
+@pytest.fixture
+def store(paths):
+    """A store with an image ``base`` of one empty layer."""
+    kept = Store(paths)
+    diff_id = f"sha256:{'a' * 64}"
+    with kept.work() as work:
+        work.adopt(work.directory(), diff_id, 0)
+    kept.put("base:latest", {"config": {}, "rootfs": {"type": "layers", "diff_ids": [diff_id]}})
+    return kept
+
+
+def desired(**given):
+    return parse_options((*DIRECTIVES, *OPTIONS), {"name": "app", **given})
+
+
+def key(store, **given):
+    return images.key(store, images.recipe(desired(**{"from": "base", **given})))
+
+
+def test_the_same_is_the_same_however_it_is_spelled(store):
+    assert key(store, cmd="sleep 10", exposed_ports=["80"]) == key(store, cmd=["sleep", "10"], exposed_ports=["80/tcp"])
+    assert key(store, **{"from": "base:latest"}) == key(store, **{"from": "base"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"cmd": "ls"},
+        {"layers": [{"run": "ls"}]},
+        {"layers": [{"run": "ls "}]},
+        {"layers": [{"run": ["ls"]}]},
+        {"layers": [{"env": {"A": "1"}}, {"run": "ls"}]},
+        {"layers": [{"env": {"A": "2"}}, {"run": "ls"}]},
+        {"layers": [{"copy": {"content": "a", "dest": "/a"}}]},
+        {"layers": [{"copy": {"content": "a", "dest": "/a", "mode": "0600"}}]},
+        {"layers": [{"copy": {"content": "a", "dest": "/a", "owner": 1}}]},
+        {"labels": {"a": "b"}},
+    ],
+)
+def test_what_differs_differs(store, given):
+    copied = {"content": "a", "dest": "/a"}
+    every = [
+        {}, {"cmd": "ls"}, {"labels": {"a": "b"}},
+        *({"layers": [{"run": run}]} for run in ("ls", "ls ", ["ls"])),
+        *({"layers": [{"env": {"A": value}}, {"run": "ls"}]} for value in ("1", "2")),
+        *({"layers": [{"copy": {**copied, **more}}]} for more in ({}, {"mode": "0600"}, {"owner": 1})),
+    ]  # fmt: skip
+    assert [other for other in every if key(store, **other) == key(store, **given)] == [given]
+
+
+def test_a_copied_file_counts_by_its_content(store, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("one")
+    given = {"layers": [{"copy": {"src": str(file), "dest": "/file"}}]}
+    before = key(store, **given)
+    file.write_text("one")
+    assert key(store, **given) == before
+    file.write_text("two")
+    assert key(store, **given) != before
+
+
+def test_naming_a_default_of_a_template_is_no_change():
+    assert parse_template_options("debian", {"suite": "bookworm", "packages": []}) == parse_template_options(
+        "debian", {}
+    )
+    assert parse_template_options("debian", {"packages": ["b", "a"]})["packages"] == ["a", "b"]
+
+
+def test_the_plan_says_what_is_built(paths, store):
+    plan = images.plan(paths, desired(**{"from": "base"}, layers=[{"run": "ls"}, {"env": {"A": "b"}}]))
+    assert plan.describe() == ["image app:latest: build from base:latest", "image app:latest: build layer: run ls"]
+    assert store.get("app:latest") is None
+
+
+def test_an_image_on_one_that_is_made_in_the_same_run(paths, store):
+    planned = {"coming:latest"}
+    plan = images.plan(paths, desired(**{"from": "coming"}, layers=[{"run": "ls"}]), planned=planned)
+    assert len(plan.steps) == 2
+    assert planned == {"coming:latest", "app:latest"}
+    with pytest.raises(OptionError, match="from: 'coming:latest' is no such image on this host"):
+        images.plan(paths, desired(**{"from": "coming"}))
+
+
+def test_an_image_that_only_has_to_be_there(paths, store):
+    assert not images.plan(paths, {**desired(), "name": "base:latest"})
+    with pytest.raises(NotFoundError, match="give source: archive, rootfs or template, or from with layers"):
+        images.plan(paths, desired())
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"source": "archive"}, "path: None is missing; source: archive needs it"),
+        ({"source": "rootfs", "path": "/x", "archive_name": "y"}, "archive_name: 'y' can't be with source: rootfs"),
+        ({"template": "debian"}, "template: 'debian' needs source: template"),
+        ({"layers": [{"run": "x"}]}, "layers: [{'run': 'x'}] has no base; give from or source"),
+        ({"labels": {"a": "b"}}, "labels: {'a': 'b'} has no base; give from or source"),
+        ({"source": "template", "template": "busybox", "from": "x"}, "from: 'x:latest' can't be with source: template"),
+    ],
+)
+def test_options_that_do_not_go_together(given, sentence):
+    with pytest.raises(OptionError) as caught:
+        images.recipe(desired(**given))
+    assert str(caught.value).startswith(sentence)
