@@ -133,7 +133,6 @@ def _image() -> None:
         store,
         tarstream,
         template,
-        union,
     )
 
 

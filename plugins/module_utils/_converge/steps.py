@@ -14,6 +14,7 @@ from typing import Any
 
 from .._errors import VesselError
 from .._image.build import RunRequest
+from .._image.copy import OVERLAY_OPTIONS
 from .._kernel.file import remove_tree
 from .._kernel.process import alive, exit_code, start_time
 from .._paths import Paths
@@ -144,7 +145,12 @@ def config(paths: Paths, bundle: str, key: str, request: RunRequest) -> dict[str
 
 
 def _mounts(bundle: str, request: RunRequest, top_first: list[str]) -> list[dict[str, Any]]:
-    overlay = [f"lowerdir={':'.join(top_first)}", f"upperdir={request.upper}", f"workdir={request.work}"]
+    overlay = [
+        f"lowerdir={':'.join(top_first)}",
+        f"upperdir={request.upper}",
+        f"workdir={request.work}",
+        *OVERLAY_OPTIONS,
+    ]
     mounts = [
         _mount("/", "overlay", "overlay", overlay),
         _mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),

@@ -14,8 +14,10 @@ from typing import Any, Optional
 from .._errors import KernelError, StoreError
 from .._kernel.file import write_all
 from .._kernel.openat2 import mkdir_in_root, open_in_root
-from .union import union
+from .._kernel.overlay import open_overlay
 
+# What is copied up is whole, and where its name is: a layer has to stand for itself.
+OVERLAY_OPTIONS = ("redirect_dir=off", "metacopy=off", "index=off")
 _CHUNK = 1 << 20
 
 
@@ -26,8 +28,11 @@ def copy(step: Mapping[str, Any], lower: Sequence[str], upper: str, work: str) -
     ``dest``. Missing directories are made as root's. Files keep the time of their source; their owner is uid:gid.
     """
     try:
-        with union(lower, upper, work) as root:
+        root = open_overlay(lower[::-1], upper, work, OVERLAY_OPTIONS)
+        try:
             _Copy(root, step).run()
+        finally:
+            os.close(root)
     except OSError as error:
         raise KernelError(f"copy {step.get('src') or 'content'} to", step["dest"], error.errno or 0) from None
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 TEMPORARY, LOCK = ".tmp-", ".lock-"
+FILE = ".file"
 
 
 class Unused(NamedTuple):
@@ -39,12 +40,15 @@ def unused(store: Store, *, keep_cache: bool, keep: Collection[str], without: Co
         # A damaged image keeps nothing; that does not hinder the removal of others.
         with contextlib.suppress(StoreError):
             wanted |= set(store.image({"name": "", "id": identity}).layers)
-    cached = {key: _cached(store, key) for key in listdir(store.keys_dir) if not is_half_written(key)}
+    entries = [key for key in listdir(store.keys_dir) if not is_half_written(key)]
+    cached = {key: _cached(store, key) for key in entries if not key.endswith(FILE)}
     if keep_cache:
         wanted |= set(cached.values())
     images = [name for name in listdir(store.images_dir) if is_hex(name) and f"sha256:{name}" not in named]
     layers = [name for name in listdir(store.layers) if is_hex(name) and f"sha256:{name}" not in wanted]
     keys = [key for key, layer in cached.items() if layer not in wanted or not store.layer_for(key)]
+    # What is remembered of files is of use as long as there are images.
+    keys += [key for key in entries if key.endswith(FILE) and not named]
     return Unused(images, layers, keys)
 
 

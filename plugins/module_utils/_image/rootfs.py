@@ -17,6 +17,7 @@ from .._errors import KernelError, StoreError
 from .._kernel.file import remove_tree, write_atomic
 from . import layer, pack
 from .compress import decompressed
+from .housekeeping import FILE
 from .record import listdir
 from .record import load as load_json
 from .store import Store
@@ -54,7 +55,7 @@ def remember(store: Store, path: str) -> str:
 
 
 def _known(store: Store, path: str) -> str:
-    return f"{store.keys_dir}/{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}.file"
+    return f"{store.keys_dir}/{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}{FILE}"
 
 
 def _identity(info: os.stat_result) -> list[int]:
