@@ -209,6 +209,7 @@ def _inside(child: init.Child, *, user: bool) -> None:
         launch.set_limits(child.plan)
         launch.set_oom_score(child.plan)
         child.step = "exec"
+        launch.set_home(child.plan)
         path = launch.find(child.plan)
         child.step = "console"
         if child.terminal:

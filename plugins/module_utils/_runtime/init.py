@@ -141,6 +141,7 @@ def _prepare(child: Child) -> str:
     if not child.readonly:
         launch.make_cwd(child.plan)
     child.step = "exec"
+    launch.set_home(child.plan)
     path = launch.find(child.plan)
     child.step = "stdio"
     set_stdio(child)

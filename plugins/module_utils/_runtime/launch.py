@@ -85,6 +85,23 @@ def set_oom_score(plan: Plan) -> None:
         raise StartError(f"oom_score_adj {plan.oom_score_adj} is refused", errno=errno.EACCES, hint=hint) from None
 
 
+def set_home(plan: Plan) -> None:
+    """HOME from the container's passwd where the environment has none, as every runtime does since runc did."""
+    if "HOME" in plan.env:
+        return
+    home = "/"
+    try:
+        with open("/etc/passwd", errors="replace") as file:
+            for line in file:
+                fields = line.split(":")
+                if len(fields) > 5 and fields[2] == str(plan.uid):
+                    home = fields[5] or "/"
+                    break
+    except OSError:
+        pass  # an image without one
+    plan.env["HOME"] = home
+
+
 def find(plan: Plan) -> str:
     """The file that args[0] names, looked up in the container's PATH as execvp(3) does."""
     name = plan.args[0]
