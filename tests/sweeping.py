@@ -33,7 +33,7 @@ def sweep(paths: Paths) -> None:
     for pin in Path("/run/netns").glob(f"{paths.prefix}-*"):
         _quietly("ip", "netns", "delete", pin.name)
     _quietly("nft", "delete", "table", "inet", paths.nft_table)
-    for directory, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
+    for directory, dummy, dummy in os.walk("/sys/fs/cgroup", topdown=False):
         if f"/{paths.prefix}" in directory:
             with suppress(OSError):
                 os.rmdir(directory)

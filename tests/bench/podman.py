@@ -56,7 +56,7 @@ class Podman:
         self.ansible = Ansible(self.root, site, **settings)
         self._tables = tables()
         self._cgroups = cgroups()
-        self._resolver = any(AARDVARK in line for _, line, _ in processes())
+        self._resolver = any(AARDVARK in line for dummy, line, dummy in processes())
         self._there = [path for path in ELSEWHERE if os.path.exists(path)]
 
     def podman(self, *words: str, check: bool = True) -> str:
@@ -131,7 +131,7 @@ def tables() -> set[str]:
 
 
 def cgroups() -> set[str]:
-    return {directory for directory, _, _ in os.walk("/sys/fs/cgroup") if "/libpod_parent" in directory}
+    return {directory for directory, dummy, dummy in os.walk("/sys/fs/cgroup") if "/libpod_parent" in directory}
 
 
 def processes() -> Iterator[tuple[int, str, str]]:

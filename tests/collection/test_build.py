@@ -95,7 +95,7 @@ def test_every_module_is_documented(installed):
 
 @pytest.mark.root
 def test_a_play_runs_from_there(installed, tmp_path):
-    _, env = installed
+    dummy, env = installed
     (tmp_path / "play.yml").write_text(PLAY)
     check("ansible-playbook", "-i", "localhost,", "play.yml", cwd=tmp_path, env=env)
     result = json.loads((tmp_path / "result.json").read_text())

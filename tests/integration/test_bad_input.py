@@ -303,7 +303,8 @@ def ours(place: Place) -> set[str]:
 
 def tasks() -> list[Any]:
     return [
-        pytest.param(number, id=f"{number:02d}") for number, _ in enumerate(yaml.safe_load(BAD.replace("{port}", "1")))
+        pytest.param(number, id=f"{number:02d}")
+        for number, dummy in enumerate(yaml.safe_load(BAD.replace("{port}", "1")))
     ]
 
 

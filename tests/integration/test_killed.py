@@ -134,7 +134,7 @@ def gone(place: Place, clean: set[str]) -> None:
 def test_at_each_effect_of_making(place):
     clean = ours(place)
     count = 0
-    for _ in range(2):  # the first of all installs the engine too
+    for dummy in range(2):  # the first of all installs the engine too
         done = killed(place, STACK, 0)
         assert done.returncode == 0, done.stdout
         count = int(done.stderr.split()[-1])

@@ -154,7 +154,7 @@ def test_ensure_starts_one_supervisor(site):
 
 def test_two_at_once(site):
     command = [sys.executable, "-c", _ENSURE, str(ENGINE.parents[1] / "collection"), str(site.root)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for dummy in range(4)]
     answers = {process.communicate()[0] for process in both}
     assert len(answers) == 1
     assert re.fullmatch(r"\d+ [0-9a-f]{16}\n", answers.pop())
@@ -163,7 +163,7 @@ def test_two_at_once(site):
 def test_from_a_zip_it_is_the_same_version(site, tmp_path):
     """As AnsiballZ has it: the engine is imported from an archive."""
     place = copy_of_the_engine(tmp_path / "copy")
-    _, version = ensure_from(place, site)
+    dummy, version = ensure_from(place, site)
     archive = tmp_path / "payload.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for path in sorted(place.rglob("*.py")):
@@ -302,7 +302,7 @@ def test_one_process_for_a_hundred_containers(site):
         began = time.monotonic()
         for name in names:
             client.submit("start", name=name)
-        for _ in names:
+        for dummy in names:
             assert client.next()[1]["ok"]
         seconds = time.monotonic() - began
         full = memory(pid)
@@ -314,7 +314,7 @@ def test_one_process_for_a_hundred_containers(site):
         assert full["Rss"] - empty["Rss"] < 6_000
         for name in names:
             client.submit("remove", name=name)
-        for _ in names:
+        for dummy in names:
             assert client.next()[1]["ok"]
         assert children(pid) == []
     site.assert_clean()

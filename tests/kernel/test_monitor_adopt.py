@@ -45,7 +45,7 @@ def test_three_deaths_and_the_exit_code_is_right(site, client):
     client.call("kill", name="a", signal=9)
     site.until("a", restarts=1, status="running")
     before = client.call("wait", name="a", until="healthy", timeout=10)["status"]
-    for _ in range(3):
+    for dummy in range(3):
         site.kill_supervisor()
         client = site.supervise()
         now = client.call("status", name="a")["status"]

@@ -208,7 +208,7 @@ def test_a_hung_probe_does_not_stop_the_supervisor(site, client):
     from ansible_collections.vessel.host.plugins.module_utils._cgroup.manager import open_manager
 
     manager = open_manager(site.paths.cgroup("a"))
-    for _ in range(5):
+    for dummy in range(5):
         manager.freeze(True)
         time.sleep(0.12)
         began = time.monotonic()

@@ -108,7 +108,7 @@ def test_a_command_that_exec_refuses(site, client):
     (site.rootfs / "script").write_text("no #! line")
     (site.rootfs / "script").chmod(0o755)
     site.bundle("a", ["/script"])
-    for _ in range(3):
+    for dummy in range(3):
         with pytest.raises(StartError, match=r"exec /script: Exec format error \[ENOEXEC\]"):
             client.call("start", name="a")
     assert children(site.process.pid) == []
@@ -271,9 +271,9 @@ def test_remove_of_what_runs(site, client):
 def test_stop_while_it_starts(site, client):
     """Start and stop in one breath: either it never ran or it was stopped, and nothing is left."""
     site.bundle("a", SERVICE)
-    for _ in range(5):
+    for dummy in range(5):
         start, stop = client.submit("start", name="a"), client.submit("stop", name="a", timeout=0)
-        replies = dict(client.next() for _ in range(2))
+        replies = dict(client.next() for dummy in range(2))
         assert set(replies) == {start, stop}
         assert replies[stop]["ok"]
         assert replies[start]["ok"] or replies[start]["error"]["type"] == "StateError"
@@ -443,7 +443,7 @@ def test_thirty_start_in_parallel(site, client):
     wait_for(lambda: all(site.output(name) == "up\n" for name in names))
     for name in names:
         client.submit("remove", name=name)
-    for _ in names:
+    for dummy in names:
         assert client.next()[1]["ok"]
     assert zombies(site.process.pid) == []
     finish(site, client)
@@ -471,7 +471,7 @@ def test_no_descriptor_leaks(site, client):
 
     lives()
     before = len(os.listdir(f"/proc/{site.process.pid}/fd"))
-    for _ in range(10):
+    for dummy in range(10):
         lives()
     assert len(os.listdir(f"/proc/{site.process.pid}/fd")) == before
     assert site.log() == ""
@@ -483,7 +483,7 @@ def test_a_container_inherits_nothing_of_the_supervisor(site, client):
     site.bundle("a", "ls /proc/self/fd; cat /proc/self/oom_score_adj; ulimit -n; ulimit -Hn")
     client.call("start", name="a")
     client.call("wait", name="a", until="exited", timeout=10)
-    *fds, score, soft, _ = site.output("a").split()
+    *fds, score, soft, dummy = site.output("a").split()
     assert fds == ["0", "1", "2", "3"]  # the last is the listing's own
     assert int(score) == int(Path("/proc/self/oom_score_adj").read_text())
     assert int(soft) == 1024

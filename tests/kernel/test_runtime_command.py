@@ -262,7 +262,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[words for _, words in REFUSED])
+@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[words for dummy, words in REFUSED])
 def test_what_is_not_there_is_refused_by_name(runtime, changes, words):
     config(runtime, "sleep", "1", **changes)
     done = runtime("create", "once")

@@ -49,7 +49,7 @@ def test_nothing_of_the_host_is_seen_from_inside(host, containers):
 def test_the_kernel_has_the_limits(host, containers):
     groups = host.file(f"/proc/{containers['web']['pid']}/cgroup").content_string.splitlines()
     by_controller = {
-        name: path for _, names, path in (line.split(":", 2) for line in groups) for name in names.split(",")
+        name: path for dummy, names, path in (line.split(":", 2) for line in groups) for name in names.split(",")
     }
     if by_controller.get("memory"):
         base = f"/sys/fs/cgroup/memory{by_controller['memory']}/memory.limit_in_bytes"

@@ -13,7 +13,7 @@ def members(text: str) -> set[int]:
     found: set[int] = set()
     for part in text.replace("\n", ",").split(","):
         if part.strip():
-            first, _, last = part.partition("-")
+            first, dummy, last = part.partition("-")
             found.update(range(int(first), int(last or first) + 1))
     return found
 

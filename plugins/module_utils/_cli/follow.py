@@ -85,7 +85,7 @@ def _from_end(files: list[tuple[str, int]], lines: int) -> tuple[int, int]:
 
 def _nth_newline_from_end(block: bytes, count: int) -> int:
     place = len(block)
-    for _ in range(count):
+    for dummy in range(count):
         place = block.rfind(b"\n", 0, place)
         if place < 0:
             return -1

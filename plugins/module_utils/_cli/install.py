@@ -136,7 +136,7 @@ def _compile(path: str, shown: str) -> None:
 
 def _sync(top: str) -> None:
     """All of it on the disk before it has its name: after a power cut a version is whole or not there."""
-    for directory, _, files in os.walk(top):
+    for directory, dummy, files in os.walk(top):
         for name in files:
             fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             os.fsync(fd)

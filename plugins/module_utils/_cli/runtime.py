@@ -95,7 +95,7 @@ class Runtime:
         from .._runtime.delete import delete
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, lambda number, _: os.kill(state.pid, number))
+            signal.signal(number, lambda number, dummy: os.kill(state.pid, number))
         code = process.exit_code(os.waitpid(state.pid, 0)[1])
         delete(self.root, state.id, force=True)
         return code
@@ -139,7 +139,7 @@ class Runtime:
         if parsed["detach"]:
             return 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, lambda number, _: process.send(started.pidfd, number))
+            signal.signal(number, lambda number, dummy: process.send(started.pidfd, number))
         return started.wait()
 
     def _exec_spec(self, parsed: Parsed) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class Runtime:
         if parsed["cwd"]:
             spec["cwd"] = last(parsed["cwd"])
         if parsed["user"]:
-            uid, _, gid = last(parsed["user"]).partition(":")
+            uid, dummy, gid = last(parsed["user"]).partition(":")
             spec["user"] = {**spec.get("user", {}), "uid": int(uid), "gid": int(gid or 0)}
         if parsed["gids"]:
             user = spec.setdefault("user", {})

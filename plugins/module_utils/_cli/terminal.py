@@ -36,7 +36,7 @@ def run(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool, tty
 def _forward(pidfd: int) -> None:
     """It has a session of its own, so the terminal's ^C reaches us alone."""
     for number in _FORWARDED:
-        signal.signal(number, lambda number, _: kernel.send(pidfd, number))
+        signal.signal(number, lambda number, dummy: kernel.send(pidfd, number))
 
 
 def _at_terminal(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool) -> int:
@@ -51,7 +51,7 @@ def _at_terminal(paths: Paths, name: str, spec: dict[str, Any], *, interactive: 
 
 def attend(master: int, *, interactive: bool) -> None:
     """Connect our terminal with the container's until that one has no user left."""
-    signal.signal(signal.SIGWINCH, lambda *_: _resize(0, master))
+    signal.signal(signal.SIGWINCH, lambda *dummy: _resize(0, master))
     with _Raw(0 if interactive else -1):
         _relay(master, interactive=interactive)
     os.close(master)
@@ -77,10 +77,10 @@ class Console:
         return self
 
     def receive(self) -> int:
-        connection, _ = self._sock.accept()
+        connection, dummy = self._sock.accept()
         with connection:
             space = socket.CMSG_SPACE(struct.calcsize("i"))
-            _, ancillary, _, _ = connection.recvmsg(4096, space, socket.MSG_CMSG_CLOEXEC)
+            dummy, ancillary, dummy, dummy = connection.recvmsg(4096, space, socket.MSG_CMSG_CLOEXEC)
         return int(struct.unpack("i", ancillary[0][2])[0])
 
     def __exit__(self, *error: object) -> None:
@@ -110,7 +110,7 @@ class _Raw:
 def window(fd: int) -> tuple[int, int]:
     """(rows, columns); zeros when it is no terminal."""
     try:
-        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+        rows, columns, dummy, dummy = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
     except OSError:
         return 0, 0
     return rows, columns

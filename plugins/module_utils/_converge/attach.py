@@ -89,7 +89,7 @@ def parse_all(spec: Spec) -> list[Port]:
     result = []
     for text in spec["published_ports"]:
         ip, host_port, rest = _split(text)
-        inside, _, protocol = rest.partition("/")
+        inside, dummy, protocol = rest.partition("/")
         result.append(Port(ip, int(host_port or 0), int(inside), protocol))
     return result
 
@@ -259,7 +259,7 @@ def _networks_of(host: Host, containers: Iterable[str]) -> set[str]:
 
 def network_lines(host: Host, network: str) -> str:
     index: dict[str, list[Endpoint]] = {}
-    for _, attachment in sorted(host.attachments.items()):
+    for dummy, attachment in sorted(host.attachments.items()):
         for endpoint in attachment.endpoints:
             index.setdefault(endpoint.network, []).append(endpoint)
     return names.network_lines(index.get(network, []))

@@ -113,7 +113,7 @@ def quota(cpus: float) -> int:
 
 def device_node(entry: str, option: str) -> dict[str, Any]:
     """linux.devices' entry for HOST:INSIDE:rwm, from the node on the host."""
-    host, inside, _ = entry.split(":")
+    host, inside, dummy = entry.split(":")
     try:
         info = os.stat(host)
     except OSError:
@@ -229,7 +229,7 @@ def _shm(spec: Spec) -> dict[str, Any]:
 
 
 def _tmpfs(entry: str) -> dict[str, Any]:
-    path, _, options = entry.partition(":")
+    path, dummy, options = entry.partition(":")
     return _mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", *(word for word in options.split(",") if word))
 
 

@@ -78,7 +78,7 @@ def parse_cpuset(value: Any, option: str) -> str:
         raise OptionError(option, value, "is not a list of numbers such as '0-2,4'")
     numbers: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
+        first, dummy, last = part.partition("-")
         low, high = int(first), int(last or first)
         if high < low or high >= 8192:
             raise OptionError(option, value, f"has the range {part}, which is not one")
@@ -103,7 +103,7 @@ def parse_ulimit(value: Any, option: str) -> str:
     import resource
 
     text = parse_word(value, option).replace("=", ":").lower()
-    name, _, limits = text.partition(":")
+    name, dummy, limits = text.partition(":")
     parts = limits.split(":") if limits else []
     if not hasattr(resource, f"RLIMIT_{name.upper()}"):
         raise OptionError(option, value, f"names no limit of getrlimit(2): {name}", hint="for example nofile:1024:2048")
@@ -173,10 +173,10 @@ def parse_volumes(value: Any, option: str) -> list[str]:
 
 def parse_tmpfs(value: Any, option: str) -> str:
     """``PATH[:OPTIONS]`` with the options of tmpfs(5)."""
-    path, _, options = parse_word(value, option).partition(":")
+    path, dummy, options = parse_word(value, option).partition(":")
     words = sorted(word for word in options.split(",") if word)
     for word in words:
-        key, _, text = word.partition("=")
+        key, dummy, text = word.partition("=")
         if key == "size":
             parse_size(text, f"{option} size")
         elif key not in (
@@ -222,7 +222,7 @@ def parse_hosts(value: Any, option: str) -> dict[str, str]:
     """A mapping name: address, or a list of ``name:address``."""
     if isinstance(value, list):
         pairs = [parse_word(item, f"{option}[{index}]").partition(":") for index, item in enumerate(value)]
-        value = {name: address for name, _, address in pairs}
+        value = {name: address for name, dummy, address in pairs}
     return {
         parse_host(name, option): parse_address(address, f"{option}.{name}") for name, address in _items(value, option)
     }

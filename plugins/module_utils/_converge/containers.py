@@ -315,7 +315,7 @@ def lines(host: Host, name: str) -> dict[str, str]:
     cache: dict[str, str] = host.__dict__.setdefault("_lines", {})
     if not cache:
         index: dict[str, list[Any]] = {}
-        for _, attachment in sorted(host.attachments.items()):
+        for dummy, attachment in sorted(host.attachments.items()):
             for endpoint in attachment.endpoints:
                 index.setdefault(endpoint.network, []).append(endpoint)
         cache.update({network: names.network_lines(endpoints) for network, endpoints in index.items()})

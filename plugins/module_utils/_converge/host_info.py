@@ -185,7 +185,7 @@ def filesystem_of(path: str) -> str:
     wanted = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo") as file:
         for line in file:
-            left, _, right = line.partition(" - ")
+            left, dummy, right = line.partition(" - ")
             if left.split()[2] == wanted:
                 return right.split()[0]
     return "unknown"
@@ -224,7 +224,7 @@ def pyroute2_version() -> Optional[str]:
     """Without importing it, nor importlib.metadata: both take longer than all the rest here."""
     for directory in sys.path:
         for name in _listdir(directory):
-            package, _, rest = name.partition("-")
+            package, dummy, rest = name.partition("-")
             if package == "pyroute2" and rest.endswith((".dist-info", ".egg-info")):
                 return rest.rpartition(".")[0].partition("-")[0]
         if os.path.isdir(f"{directory}/pyroute2"):
@@ -312,7 +312,7 @@ def capacity(paths: Paths) -> Facts:
     memory = {}
     with open("/proc/meminfo") as file:
         for line in file:
-            name, _, rest = line.partition(":")
+            name, dummy, rest = line.partition(":")
             memory[name] = int(rest.split()[0]) * 1024
     disk = os.statvfs(existing(paths.state))
     return {

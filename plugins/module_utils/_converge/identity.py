@@ -78,7 +78,7 @@ def _find_group(groups: str, group: str, option: str) -> int:
 
 def resolve(user: str, extra: Sequence[str], passwd: str, groups: str) -> Identity:
     """``user`` is USER[:GROUP], names or numbers, empty for root; ``extra`` are supplementary groups."""
-    name, _, group = (user or "0").partition(":")
+    name, dummy, group = (user or "0").partition(":")
     row = _find_user(passwd, name)
     if row is None and not name.isdigit():
         raise OptionError("user", user, "is no user in the image's /etc/passwd; use one of its names, or a number")

@@ -165,8 +165,8 @@ def inside(pid: int, kinds: Iterable[str], action: Callable[[], None]) -> None:
     with os.fdopen(reader, "rb") as file:
         message = file.read().decode()
     if os.waitpid(child, 0)[1]:
-        number, _, rest = message.partition(" ")
-        operation, _, obj = rest.partition("\0")
+        number, dummy, rest = message.partition(" ")
+        operation, dummy, obj = rest.partition("\0")
         raise KernelError(operation or "join the namespaces of", obj or pid, int(number or 0))
 
 
@@ -217,7 +217,7 @@ def unmount_volume(pid: int, target: str) -> None:
 
     def act() -> None:
         root = open_root("/")
-        parent, _, name = target.rpartition("/")
+        parent, dummy, name = target.rpartition("/")
         fd = open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY)
         os.fchdir(fd)
         m.umount2(name, m.MNT_DETACH | m.UMOUNT_NOFOLLOW)

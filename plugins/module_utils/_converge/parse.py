@@ -237,7 +237,7 @@ def parse_signal(value: Any, option: str) -> int:
         if 1 <= int(text) <= signal.SIGRTMAX:
             return int(text)
         raise OptionError(option, value, f"is not a signal; use 1 to {int(signal.SIGRTMAX)} or a name such as SIGTERM")
-    base, _, offset = text.removeprefix("SIG").partition("+")
+    base, dummy, offset = text.removeprefix("SIG").partition("+")
     found = getattr(signal, f"SIG{base}", None)
     if not isinstance(found, int) or (offset and not offset.isdigit()):
         raise OptionError(option, value, "is not a signal; use a name such as SIGTERM or its number")

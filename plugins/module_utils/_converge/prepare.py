@@ -119,7 +119,7 @@ def _need_container(host: Host, option: str, value: str, other: str) -> None:
 def _joined(host: Host, spec: Spec) -> dict[str, str]:
     found = {}
     for option, kinds in _JOINED.items():
-        kind, _, other = spec[option].partition(":")
+        kind, dummy, other = spec[option].partition(":")
         if kind != "container":
             continue
         _need_container(host, option, spec[option], other)
@@ -204,7 +204,7 @@ def _check_cores(spec: Spec) -> None:
 def _numbers(text: str) -> set[int]:
     found: set[int] = set()
     for part in filter(None, text.split(",")):
-        low, _, high = part.partition("-")
+        low, dummy, high = part.partition("-")
         found.update(range(int(low), int(high or low) + 1))
     return found
 

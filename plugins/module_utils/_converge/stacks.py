@@ -110,7 +110,7 @@ def _check_ports(declared: Mapping[str, Desired]) -> None:
     owners: dict[tuple[str, str], str] = {}
     for name, body in declared.items():
         for text in body.get("published_ports") or []:
-            _, port, rest = text.rsplit(":", 2)
+            dummy, port, rest = text.rsplit(":", 2)
             key = (port, rest.partition("/")[2])
             if port and key in owners and owners[key] != name:
                 problem = f"is published by the container {owners[key]} of this stack too"

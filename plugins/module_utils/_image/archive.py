@@ -70,7 +70,7 @@ def _layer(work: Work, archive: Archive, blob: Blob, diff_id: str, limit: int, d
         directory = work.directory()
         try:
             with archive.layer(blob) as stream:
-                _, size = layer.unpack(stream, directory, expected=diff_id, limit=limit, devices=devices)
+                dummy, size = layer.unpack(stream, directory, expected=diff_id, limit=limit, devices=devices)
         except StoreError as error:
             if error.message.startswith(archive.path):
                 raise

@@ -84,7 +84,7 @@ def _debootstrap(path: str, rootfs: str, options: Mapping[str, Any]) -> list[str
     found = [path, f"--variant={options['variant']}", f"--components={','.join(options['components'])}"]
     found += [f"--arch={options['architecture']}"] if options["architecture"] else []
     found += [f"--include={','.join(options['packages'])}"] if options["packages"] else []
-    own = (uri for _, uri, suite, _ in sources() if suite == options["suite"])
+    own = (uri for dummy, uri, suite, dummies in sources() if suite == options["suite"])
     mirror = options["mirror"] or next(own, MIRROR)
     return [*found, options["suite"], rootfs, mirror]
 
@@ -191,7 +191,7 @@ def _proxies() -> dict[str, str]:
 def clean(rootfs: str) -> None:
     """What belongs to one machine or one moment must not be in an image."""
     for path in _EMPTIED:
-        for directory, _, files in os.walk(f"{rootfs}/{path}"):
+        for directory, dummy, files in os.walk(f"{rootfs}/{path}"):
             for name in files:
                 os.unlink(f"{directory}/{name}")
     for path in _REMOVED:

@@ -102,7 +102,7 @@ class Archive:
     def open(self, name: str) -> IO[bytes]:
         """docker links layers that are the same; a link leads to a member, never to a file of the host's."""
         member = self.members.get(name)
-        for _ in range(2):
+        for dummy in range(2):
             if member is not None and member.issym():
                 target = posixpath.join(posixpath.dirname(member.name), member.linkname)
                 member = self.members.get(posixpath.normpath(target))
@@ -168,7 +168,7 @@ class Archive:
         entries = self._descriptors(self._json(self.read(Blob("index.json")), "index.json"), "manifests")
         entries = [entry for entry in entries if not _is_attestation(entry)]
         descriptor = self._choose([(_ref_names(entry), entry) for entry in entries], wanted, name)
-        for _ in range(_DEPTH_MAX):
+        for dummy in range(_DEPTH_MAX):
             data = self.read(self._blob(descriptor))
             manifest = self._json(data, str(descriptor["digest"]))
             if "manifests" not in manifest:
@@ -227,7 +227,7 @@ class Archive:
         for names, entry in entries:
             if any(_is_named(found, wanted or name) for found in names):
                 return entry
-        names = sorted(found for names, _ in entries for found in names)
+        names = sorted(found for names, dummy in entries for found in names)
         hint = f"choose with archive_name: {', '.join(names) or 'it names none'}"
         raise StoreError(f"{self.path} has {f'no image {wanted}' if wanted else f'{len(entries)} images'}", hint=hint)
 

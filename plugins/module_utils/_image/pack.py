@@ -170,9 +170,9 @@ class _Packer:
             b"GNU.sparse.name": path,
             b"GNU.sparse.realsize": b"%d" % info.st_size,
         }
-        head, _, last = path.rpartition(b"/")
+        head, dummy, last = path.rpartition(b"/")
         stored = b"%s/GNUSparseFile.0/%s" % (head, last) if head else b"GNUSparseFile.0/" + last
-        size = len(table) + sum(length for _, length in stretches)
+        size = len(table) + sum(length for dummy, length in stretches)
         self.out.write(header(stored, info, b"0", size=size, xattrs=xattrs, records=records))
         self.out.write(table)
         for offset, length in stretches:

@@ -32,7 +32,7 @@ def diff_ids(config: Any, name: str) -> tuple[str, ...]:
 
 def hexes(digest: Any) -> str:
     """The digest without its algorithm, which names a file."""
-    algorithm, _, found = str(digest).partition(":")
+    algorithm, dummy, found = str(digest).partition(":")
     if algorithm != "sha256" or not is_hex(found):
         raise StoreError(f"{digest!r} is not a sha256 digest")
     return found

@@ -62,13 +62,13 @@ def parse(text: str, option: str) -> Reference:
 def _hint(text: str) -> str:
     if any(char.isspace() for char in text):
         return "take the white space out"
-    head, _, last = text.partition("@")[0].rpartition("/")
+    head, dummy, last = text.partition("@")[0].rpartition("/")
     name = head + last.partition(":")[0]
     return "names of images are lower case" if name != name.lower() else "write NAME, NAME:TAG or NAME@sha256:DIGEST"
 
 
 def _check_digest(text: str, digest: str, option: str) -> None:
-    algorithm, _, hexes = digest.partition(":")
+    algorithm, dummy, hexes = digest.partition(":")
     if algorithm not in _DIGESTS:
         raise OptionError(option, text, f"has a digest by {algorithm}; sha256 and sha512 are known")
     if len(hexes) != _DIGESTS[algorithm] or set(hexes) - _HEX:

@@ -164,7 +164,7 @@ def stretches(member: tarfile.TarInfo) -> list[tuple[int, int]]:
 def mtime_ns(member: tarfile.TarInfo) -> int:
     """To the nanosecond: as a float, PAX's decimal digits would be lost."""
     text = member.pax_headers.get("mtime", "")
-    whole, _, fraction = text.partition(".")
+    whole, dummy, fraction = text.partition(".")
     if not whole.lstrip("-").isdigit() or (fraction and not fraction.isdigit()):
         return int(member.mtime) * 10**9
     nanoseconds = int(f"{fraction:0<9}"[:9])

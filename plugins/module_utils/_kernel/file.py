@@ -51,7 +51,7 @@ def fsync_directory(path: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Hold the exclusive lock of a file, which is made where it is missing. It ends with the process, however that ends."""
+    """Hold the exclusive lock of a file, made where it is missing. It ends with the process, however that ends."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

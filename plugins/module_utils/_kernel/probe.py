@@ -245,7 +245,7 @@ def _raise_limits() -> None:
     import resource
 
     # Below what it is, then back: the second step is the one that asks for the capability.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    dummy, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard))

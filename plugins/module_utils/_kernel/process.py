@@ -23,7 +23,7 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def set_dumpable(dumpable: bool) -> None:
-    """A process that is not dumpable can't be traced, nor its /proc/PID/exe and fd be opened, without CAP_SYS_PTRACE."""
+    """A process that is not dumpable can't be traced, nor its /proc/PID/exe and fd opened, without CAP_SYS_PTRACE."""
     if prctl(PR_SET_DUMPABLE, int(dumpable)) < 0:
         oserror("prctl", "PR_SET_DUMPABLE")
 
@@ -76,7 +76,7 @@ def setgroups(groups: Sequence[int]) -> None:
 
 
 def start_time(pid: int) -> Optional[int]:
-    """Clock ticks after boot at which the process began, field 22 of proc_pid_stat(5); None when it is gone or a zombie.
+    """Clock ticks after boot at which it began, field 22 of proc_pid_stat(5), None when it is gone or a zombie.
 
     With the pid it names a process for good: pids are used again, start times are not.
     """

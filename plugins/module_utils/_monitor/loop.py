@@ -70,7 +70,7 @@ class Loop:
 
     def turn(self, longest: float = _LONGEST_SLEEP) -> None:
         """Wait for the next thing, and do all that is due."""
-        for fd, _ in self._epoll.poll(min(self._pause(), longest)):
+        for fd, dummy in self._epoll.poll(min(self._pause(), longest)):
             handler = self._handlers.get(fd)
             if handler is not None:  # a handler before it may have ended this one
                 self._call(handler, fd)

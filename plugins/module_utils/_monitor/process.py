@@ -77,7 +77,7 @@ def descendants(pid: int, among: list[int]) -> list[int]:
 
 
 def _leads_to(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
-    for _ in range(len(parents)):
+    for dummy in range(len(parents)):
         pid = parents.get(pid, 0)
         if pid == ancestor:
             return True

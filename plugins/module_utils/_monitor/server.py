@@ -78,7 +78,7 @@ class Server:
         if self._sock is None:
             return
         try:
-            sock, _ = self._sock.accept()
+            sock, dummy = self._sock.accept()
         except OSError:
             return  # the client has given up meanwhile
         if peer_uid(sock) != 0:
@@ -97,7 +97,7 @@ class Server:
             sock.setblocking(False)
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, lambda *dummy: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._wake_socks = (ours, theirs)
 

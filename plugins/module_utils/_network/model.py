@@ -109,7 +109,7 @@ def _host_ip(text: str, whole: str, option: str) -> str:
 
 
 def _range(text: str, whole: str, option: str) -> list[int]:
-    first, _, last = text.partition("-")
+    first, dummy, last = text.partition("-")
     low, high = int(first), int(last or first)
     if not 1 <= low <= high <= 65535:
         raise OptionError(option, whole, f"has the port {text}; ports are 1 to 65535")

@@ -45,7 +45,7 @@ def _address(family: str, field: str, right: Any, op: str = "==") -> Json:
 
 
 def _prefix(subnet: str) -> Json:
-    address, _, length = subnet.partition("/")
+    address, dummy, length = subnet.partition("/")
     return {"prefix": {"addr": address, "len": int(length)}}
 
 

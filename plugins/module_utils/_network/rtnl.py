@@ -131,7 +131,7 @@ class Rtnl:
             self._do("delete link", name, lambda: self._ipr.link("del", index=link.index), missing=(errno.ENODEV,))
 
     def add_address(self, index: int, address: str) -> None:
-        ip, _, length = address.partition("/")
+        ip, dummy, length = address.partition("/")
         attributes: dict[str, Any] = {"index": index, "address": ip, "prefixlen": int(length)}
         if ":" in ip:
             attributes["flags"] = 0x02  # IFA_F_NODAD: nobody else can have it, and it works at once
@@ -140,7 +140,7 @@ class Rtnl:
         self._do(f"add address {address} to link", index, lambda: self._ipr.addr("add", **attributes))
 
     def delete_address(self, index: int, address: str) -> None:
-        ip, _, length = address.partition("/")
+        ip, dummy, length = address.partition("/")
         self._do(
             f"delete address {address} of link",
             index,

@@ -79,7 +79,7 @@ class Root(Operation):
         fs = m.fsopen("overlay")
         try:
             for word in self.options.data.split(","):
-                key, _, value = word.partition("=")
+                key, dummy, value = word.partition("=")
                 if key == "lowerdir":
                     for layer in value.split(":"):
                         m.fsconfig(fs, m.FSCONFIG_SET_STRING, "lowerdir+", layer)
@@ -175,7 +175,7 @@ class Node(Operation):
         if not context.mknod:
             Bind(self.path, self.path, MountOptions(m.MS_BIND)).execute(context)
             return
-        parent_path, _, name = self.path.rpartition("/")
+        parent_path, dummy, name = self.path.rpartition("/")
         parent = target.directory(context.root, parent_path)
         kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
         try:
@@ -200,7 +200,7 @@ class Link(Operation):
         return f"link {self.path}"
 
     def execute(self, context: Context) -> None:
-        parent_path, _, name = self.path.rpartition("/")
+        parent_path, dummy, name = self.path.rpartition("/")
         parent = target.directory(context.root, parent_path)
         try:
             os.symlink(self.to, name, dir_fd=parent)

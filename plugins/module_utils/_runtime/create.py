@@ -291,7 +291,7 @@ class _ForChildren:
             namespaces.setns(fd, namespaces.FLAGS[kind])
 
     def __exit__(self, *error: object) -> None:
-        for kind, _ in self.joins:
+        for kind, dummy in self.joins:
             home = os.open(f"/proc/self/ns/{namespaces.FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
             namespaces.setns(home, namespaces.FLAGS[kind])
             os.close(home)

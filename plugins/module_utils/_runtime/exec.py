@@ -169,7 +169,7 @@ def _between(state: State, child: init.Child, target: int) -> None:
         step = "namespaces"
         flags = _different(state.pid)
         namespaces.setns(target, flags)
-        pid, _ = namespaces.clone3(namespaces.CLONE_PARENT)
+        pid, dummy = namespaces.clone3(namespaces.CLONE_PARENT)
         if pid == 0:
             _inside(child, user=bool(flags & namespaces.CLONE_NEWUSER))
         child.channel.send(pid=pid)

@@ -64,7 +64,7 @@ def main(child: Child) -> None:
         child.channel.send(ready=True)
         child.channel.close()
         child.step = "start"
-        connection, _ = child.gate.accept()
+        connection, dummy = child.gate.accept()
         child.gate.close()
         _finish(child, path)
     except BaseException as error:
@@ -117,7 +117,7 @@ def _prepare(child: Child) -> str:
     child.step = "oomScoreAdj"
     launch.set_oom_score(child.plan)
     # 6. The root file system.
-    context = Context(child.rootfs, mknod=not child.new_user and not any(kind == "user" for kind, _ in child.joins))
+    context = Context(child.rootfs, mknod=not child.new_user and not any(kind == "user" for kind, dummy in child.joins))
     _run(child, child.operations, context)
     if child.terminal:
         child.step = "console"
@@ -156,7 +156,7 @@ def _run(child: Child, operations: Sequence[Operation], context: Context) -> Non
 
 def _keep_only_own(child: Child) -> None:
     own = {0, 1, 2, child.channel.fileno(), child.gate.fileno(), *child.preserve, *child.stdio}
-    own.update(fd for _, fd in child.joins)
+    own.update(fd for dummy, fd in child.joins)
     if child.console >= 0:
         own.add(child.console)
     process.close_all_but(own)
@@ -194,7 +194,7 @@ def _root_flags() -> int:
 
 
 def _console(child: Child, context: Context) -> None:
-    """A terminal from the container's own devpts: the slave is /dev/console and stdio, the master goes to the caller."""
+    """A terminal from the container's own devpts: the slave is /dev/console and stdio, the caller gets the master."""
     master, number = open_terminal(f"/proc/self/fd/{context.root}/dev/pts/ptmx", child.window)
     place = open_in_root(context.root, f"/dev/pts/{number}")
     slave = os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)

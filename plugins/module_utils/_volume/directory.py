@@ -53,7 +53,7 @@ def own(path: str, volume: Volume) -> None:
 def usage(volume: Volume) -> int:
     """Bytes on the disk."""
     total, seen = 0, set()
-    for directory, _, files in os.walk(source(volume)):
+    for directory, dummy, files in os.walk(source(volume)):
         for name in files:
             info = os.lstat(f"{directory}/{name}")
             if info.st_nlink == 1 or info.st_ino not in seen:

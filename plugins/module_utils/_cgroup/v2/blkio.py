@@ -70,7 +70,7 @@ def stats(directory: str) -> dict[str, int]:
     """Lines of "MAJ:MIN rbytes=N wbytes=N …", one a device."""
     totals = {"rbytes": 0, "wbytes": 0}
     for word in (read_optional(f"{directory}/io.stat") or "").split():
-        name, _, number = word.partition("=")
+        name, dummy, number = word.partition("=")
         if name in totals:
             totals[name] += int(number)
     return {"io_read_bytes": totals["rbytes"], "io_write_bytes": totals["wbytes"]}

@@ -17,7 +17,7 @@ _ROUNDS = 2000
 def freeze(directory: str, frozen: bool) -> None:
     """Return when cgroup.events says so."""
     write(f"{directory}/cgroup.freeze", int(frozen), hint="it needs Linux 5.2")
-    for _ in range(_ROUNDS):
+    for dummy in range(_ROUNDS):
         if keyed(read_optional(f"{directory}/cgroup.events")).get("frozen", int(frozen)) == int(frozen):
             return
         time.sleep(0.001)

@@ -87,7 +87,7 @@ def test_device_changes_lead_to_the_list_and_keep_what_stays(before, after):
     allow, nodes, steps = simulate(present, v1_devices.changes(present, wanted))
     assert (allow, nodes) == (wanted.allow, wanted.exceptions)
     if not present.allow and not wanted.allow:
-        for _, between in steps:
+        for dummy, between in steps:
             for node in set(present.exceptions) & set(wanted.exceptions):
                 assert between[node] >= present.exceptions[node] & wanted.exceptions[node]
 

@@ -141,7 +141,7 @@ def test_only_options_that_there_are_are_named():
         f"container.{option}" for options in host_lacks._CONTROLLER_OPTIONS.values() for option in options
     ]
     for text in every:
-        module, _, rest = text.partition(".")
+        module, dummy, rest = text.partition(".")
         option = rest.partition(".")[0].partition("=")[0]
         records = MODULES[module]
         names = {record.name for record in (*records.OPTIONS, *records.DIRECTIVES)}

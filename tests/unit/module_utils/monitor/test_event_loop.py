@@ -65,12 +65,12 @@ def test_a_defect_of_one_does_not_end_the_others(loop, capsys):
 
 
 def test_what_is_unwatched_in_the_same_turn_is_not_called(loop):
-    pipes = [os.pipe() for _ in range(2)]
+    pipes = [os.pipe() for dummy in range(2)]
     called = []
 
     def first(number):
         called.append(number)
-        for reader, _ in pipes:
+        for reader, dummy in pipes:
             loop.unwatch(reader)
 
     for number, (reader, writer) in enumerate(pipes):

@@ -30,12 +30,12 @@ def test_success_is_healthy_at_once():
 def test_retries_in_a_row_are_unhealthy():
     it = health()
     it.result(130.0, entry(0))
-    for _ in range(2):
+    for dummy in range(2):
         assert it.result(140.0, entry(1)) is False
     assert it.status == "healthy"
     it.result(150.0, entry(0))
     assert it.failing_streak == 0
-    for _ in range(3):
+    for dummy in range(3):
         it.result(160.0, entry(1))
     assert (it.status, it.failing_streak) == ("unhealthy", 3)
     it.result(170.0, entry(0))

@@ -124,8 +124,8 @@ def test_journal(tmp_path):
             os.write(fd, b"hello\n")
         stdio.close()
         said = []
-        for _ in range(2):
-            connection, _ = server.accept()
+        for dummy in range(2):
+            connection, dummy = server.accept()
             with connection.makefile() as file:
                 said.append(file.read())
             connection.close()

@@ -109,7 +109,7 @@ def pair():
 def test_many_in_flight_answered_in_any_order(pair):
     first, second = pair.client.submit("a", name="x"), pair.client.submit("b")
     pair.turn()
-    assert [message["op"] for message, _ in pair.requests] == ["a", "b"]
+    assert [message["op"] for message, dummy in pair.requests] == ["a", "b"]
     pair.requests[1][1].ok(value=2)
     pair.requests[0][1].error(NotFoundError("container", "x"))
     pair.requests[0][1].ok()  # once is enough
@@ -149,7 +149,7 @@ def test_nonsense_ends_the_connection(pair):
 @pytest.mark.parametrize("line", [b"[1]\n", b"x" * 70000])
 def test_what_is_no_request(pair, line):
     pair.raw.sendall(line)
-    for _ in range(3):
+    for dummy in range(3):
         pair.turn()
     assert pair.closed == [pair.connection]
     assert pair.requests == []
@@ -158,7 +158,7 @@ def test_what_is_no_request(pair, line):
 def test_a_client_that_left_is_not_answered(pair):
     pair.client.submit("a")
     pair.turn()
-    _, reply = pair.requests[0]
+    dummy, reply = pair.requests[0]
     assert reply.wanted
     pair.raw.close()
     pair.turn()

@@ -38,7 +38,7 @@ def test_a_policy_that_is_none():
 
 def test_back_off_doubles_to_a_minute():
     delays = [0.0]
-    for _ in range(12):
+    for dummy in range(12):
         delays.append(next_delay(delays[-1], 0.01))
     assert delays[1:6] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6])
     assert delays[-1] == 60.0
