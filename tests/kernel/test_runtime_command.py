@@ -285,11 +285,17 @@ def test_hostile_image_leads_nowhere(runtime, tmp_path, link, to):
         if (rootfs / name).is_dir() and not (rootfs / name).is_symlink():
             subprocess.run(["rm", "-rf", str(rootfs / name)], check=True)
     (rootfs / link).symlink_to(to)
-    before = Path("/proc/self/mountinfo").read_text()
+    before = mounts_of(tmp_path)
     config(runtime, "sh", "-c", "true", root__path=str(rootfs), root__readonly=False)
     runtime("run", "once")  # it may work or be refused
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert mounts_of(tmp_path) == before
     assert runtime("list", "-q").stdout == ""
+
+
+def mounts_of(path: Path) -> list[str]:
+    """The host's mounts in which the path stands, and those where a way out would have led."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if str(path) in line or line.split()[4] in ("/", "/etc", "/proc", "/dev", "/sys")]
 
 
 def test_error_is_logged_as_podman_reads_it(runtime, tmp_path):
