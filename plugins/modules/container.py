@@ -11,7 +11,8 @@ version_added: 0.1.0
 short_description: Declare a container
 description:
   - Declares one container and makes it with the kernel's own primitives. No container engine is needed on the host.
-  - An option that is not given stays as it is. To take a setting back, give its empty value, for example V(0) or V([]).
+  - An option that is not given stays as it is. To take a setting back, give its empty value, for example V(0), V([])
+    or an empty string.
   - What is declared is compared with what the kernel has each time, so what was changed by hand is put back.
   - Every change has a cost, which check mode and diff mode show. Most are V(live).
 options:
@@ -67,11 +68,13 @@ options:
   command:
     description:
       - Command, as a list or as a string that is split as the shell splits words.
-      - "The default is the image's. An empty list is no command at all: the entrypoint alone."
+      - "The default is the image's, to which an empty string leads back. An empty list is no command at all: the
+        entrypoint alone."
     type: raw
   entrypoint:
     description:
-      - What the command is handed to. The default is the image's; giving one drops the image's command.
+      - What the command is handed to. The default is the image's, to which an empty string leads back; giving one drops
+        the image's command.
     type: list
     elements: str
   env:
@@ -191,8 +194,8 @@ options:
     type: bool
   memory:
     description:
-      - "Most memory that it may use: bytes, or a number with V(k), V(m), V(g). V(0) is no limit. A process that wants
-        more is killed by the kernel, and the container's facts say so."
+      - "Most memory that it may use: bytes, or a number with V(k), V(m), V(g). V(0) or V(-1) is no limit. A process
+        that wants more is killed by the kernel, and the container's facts say so."
     type: str
   memory_reservation:
     description:
@@ -200,7 +203,7 @@ options:
     type: str
   memory_swap:
     description:
-      - Most memory and swap together. V(0) leaves swap without a limit of its own, V(-1) is no limit.
+      - Most memory and swap together. V(0) or V(-1) is no limit of its own.
     type: str
   cpus:
     description:
@@ -296,7 +299,7 @@ options:
       test:
         description:
           - "A command: a string for the shell, or a list that may begin with V(CMD) or V(CMD-SHELL). It succeeds when
-            it ends with 0."
+            it ends with 0. An empty string leads back to the image's check."
         type: raw
         required: true
       interval:

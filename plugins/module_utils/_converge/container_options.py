@@ -51,6 +51,30 @@ def container_or(*words: str) -> Parser:
     return parse
 
 
+def or_none(parse: Parser) -> Parser:
+    """A parser that also takes an empty string, which takes the setting back: the image or the engine decides."""
+
+    def parse_or_none(value: Any, option: str) -> Any:
+        return None if isinstance(value, str) and not value.strip() else parse(value, option)
+
+    return parse_or_none
+
+
+def parse_entrypoint(value: Any, option: str) -> list[str] | None:
+    """A list; one empty string, which Ansible makes a list of, takes the setting back."""
+    return None if value in ("", [""]) else parse_command(value, option)
+
+
+def unlimited(parse: Parser) -> Parser:
+    """A parser for which -1 is 0, which are two words for no limit."""
+
+    def parse_limit(value: Any, option: str) -> Any:
+        result = parse(value, option)
+        return 0 if result == -1 else result
+
+    return parse_limit
+
+
 def parse_image(value: Any, option: str) -> str:
     from .._image.reference import parse as parse_reference
 
@@ -358,6 +382,12 @@ def parse_healthcheck(value: Any, option: str) -> dict[str, Any] | None:
     return {} if check["test"] == ["NONE"] else {**HEALTHCHECK_DEFAULTS, **check}
 
 
+def parse_own_healthcheck(value: Any, option: str) -> dict[str, Any] | None:
+    """An empty test takes the setting back: the image decides."""
+    emptied = isinstance(value, dict) and value.get("test") == ""
+    return None if emptied else parse_healthcheck(value, option)
+
+
 NETWORK = (
     Option("name", parse_name, required=True),
     Option("ipv4_address", parse_ipv(4)),
@@ -408,17 +438,17 @@ _list, _set = Compare.strict, Compare.set
 
 OPTIONS: tuple[Option, ...] = (
     Option("image", parse_image, cost=recreate),
-    Option("command", parse_command, "raw", cost=restart),
-    Option("entrypoint", parse_command, "list", elements="str", cost=restart),
+    Option("command", or_none(parse_command), "raw", cost=restart),
+    Option("entrypoint", parse_entrypoint, "list", elements="str", cost=restart),
     Option("env", parse_env, "dict", default={}, cost=restart),
-    Option("user", parse_user, cost=restart),
+    Option("user", or_none(parse_user), cost=restart),
     Option("groups", listing(parse_word, ordered=False), "list", elements="str", default=[], cost=restart),
-    Option("working_dir", parse_path, "path", cost=restart),
-    Option("hostname", parse_hostname, cost=live),
-    Option("domainname", parse_hostname, cost=live),
+    Option("working_dir", or_none(parse_path), "path", cost=restart),
+    Option("hostname", or_none(parse_hostname), cost=live),
+    Option("domainname", or_none(parse_hostname), cost=live),
     Option("labels", mapping(parse_str), "dict", default={}, cost=live),
     Option("networks", parse_networks, "list", elements="dict", options=NETWORK, default=None, cost=live),
-    Option("network_mode", container_or("host", "none"), cost=restart),
+    Option("network_mode", or_none(container_or("host", "none")), cost=restart),
     Option("published_ports", parse_ports, "list", elements="str", default=[], cost=live),
     Option("dns_servers", listing(parse_address), "list", elements="str", default=[], cost=live),
     Option("dns_search_domains", listing(parse_host), "list", elements="str", default=[], cost=live),
@@ -428,14 +458,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("tmpfs", listing(parse_tmpfs, ordered=False), "list", elements="str", default=[], cost=restart),
     Option("shm_size", size(4096), default=64 << 20, cost=live),
     flag("read_only", cost=restart),
-    Option("memory", size(also=(-1,)), default=0, cost=live),
+    Option("memory", unlimited(size(also=(-1,))), default=0, cost=live),
     Option("memory_reservation", size(), default=0, cost=live),
-    Option("memory_swap", size(also=(-1,)), default=0, cost=live),
+    Option("memory_swap", unlimited(size(also=(-1,))), default=0, cost=live),
     Option("cpus", number(), "float", default=0.0, cost=live),
     Option("cpu_shares", integer(2, 262144, also=(0,)), "int", default=0, cost=live),
     Option("cpuset_cpus", parse_cpuset, default="", cost=live),
     Option("cpuset_mems", parse_cpuset, default="", cost=live),
-    Option("pids_limit", integer(1, also=(-1, 0)), "int", default=0, cost=live),
+    Option("pids_limit", unlimited(integer(1, also=(-1, 0))), "int", default=0, cost=live),
     Option("blkio_weight", integer(10, 1000, also=(0,)), "int", default=0, cost=live),
     Option("oom_score_adj", integer(-1000, 1000), "int", default=0, cost=live),
     Option("ulimits", parse_ulimits, "list", elements="str", default=[], cost=live),
@@ -456,8 +486,8 @@ OPTIONS: tuple[Option, ...] = (
         cost=live,
     ),
     Option("restart_retries", integer(0), "int", default=0, cost=live),
-    Option("healthcheck", parse_healthcheck, "dict", options=HEALTHCHECK, default=None, cost=live),
-    Option("stop_signal", parse_signal, default=None, cost=live),
+    Option("healthcheck", parse_own_healthcheck, "dict", options=HEALTHCHECK, default=None, cost=live),
+    Option("stop_signal", or_none(parse_signal), default=None, cost=live),
     Option("stop_timeout", parse_duration, "str", default=10.0, cost=live),
     flag("init", cost=restart),
     Option("secrets", parse_secrets, "list", elements="dict", options=SECRET, default=[], cost=live),

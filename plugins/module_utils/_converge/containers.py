@@ -77,8 +77,20 @@ def _shown_secrets(spec: Mapping[str, Any]) -> Spec:
     return {"secrets": [secret["name"] for secret in spec["secrets"]]} if spec.get("secrets") else {}
 
 
-def _value(option: str, value: Any) -> Any:
-    return [secret["name"] for secret in value or []] if option == "secrets" else value
+def _secret_words(wanted: list[Spec], present: list[Spec]) -> tuple[list[str], list[str]]:
+    """Of each secret its owner and mode, and whether its content is another one: never what it is."""
+
+    def words(secret: Spec) -> str:
+        return f"{secret['name']} {secret['uid']}:{secret['gid']} {secret['mode']:04o}"
+
+    have = {secret["name"]: secret for secret in present}
+    rotated = {
+        secret["name"]
+        for secret in wanted
+        if secret["name"] in have and not prepare.same_content(secret, have[secret["name"]])
+    }
+    after = [f"{words(secret)} (new content)" if secret["name"] in rotated else words(secret) for secret in wanted]
+    return [words(secret) for secret in present], after
 
 
 # making one
@@ -245,12 +257,14 @@ def _wanted(desired: Mapping[str, Any]) -> bool | None:
 
 def _changed_options(host: Host, spec: Spec, old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Option: (before, after)."""
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
     for option in OPTIONS:
         before, after = old.get(option.name, option.default), spec[option.name]
-        same = prepare.same_secrets(after, before) if option.name == "secrets" else option.same(after, before)
-        if not same:
-            found[option.name] = (_value(option.name, before), _value(option.name, after))
+        if option.name == "secrets":
+            if not prepare.same_secrets(after, before):
+                found["secrets"] = _secret_words(after, before)
+        elif not option.same(after, before):
+            found[option.name] = (before, after)
     if "image" not in found:
         image = host.image(spec["image"])
         if spec["image"] in host.coming_images:

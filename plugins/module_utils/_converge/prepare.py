@@ -294,8 +294,11 @@ def same_secrets(declared: list[dict[str, Any]], present: list[dict[str, Any]]) 
 
 
 def _same_secret(declared: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
-    if any(declared[key] != present[key] for key in ("uid", "gid", "mode")):
-        return False
+    same = all(declared[key] == present[key] for key in ("uid", "gid", "mode"))
+    return same and same_content(declared, present)
+
+
+def same_content(declared: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
     if "content" not in declared:
         return declared.get("digest") == present.get("digest")
     return present.get("content") == declared["content"] or present.get("digest") == digest(
