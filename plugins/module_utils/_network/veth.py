@@ -87,6 +87,10 @@ def _inside(rtnl: Rtnl, wire: Wire, *, fresh: bool) -> None:
         rtnl.set_link(link.index, state="up", mtu=wire.network.mtu)
     for address in sorted(wanted - present):
         rtnl.add_address(link.index, address)
+    for route in [] if fresh else rtnl.routes():
+        stale = route.destination == "default" and route.index == link.index and route.gateway not in wire.gateways()
+        if stale:  # the network became an internal one, or another is the way out now
+            rtnl.delete_default_route(route.gateway)
     for gateway in wire.gateways():
         rtnl.set_default_route(gateway, link.index)
 
