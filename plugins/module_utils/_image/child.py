@@ -10,11 +10,13 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from .._errors import KernelError
+from .._errors import DependencyError, KernelError
+from .._kernel import seccomp
 from .._kernel.caps import prctl
 from .._kernel.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_REC, mount
 from .._kernel.namespaces import CLONE_NEWNS, CLONE_NEWPID, clone3
 from .._kernel.process import exit_code, reset_signals
+from .nosync import profile
 
 _PR_SET_PDEATHSIG = 1
 _KEPT = 64 << 10  # of what it says: the end is where reasons are
@@ -23,11 +25,11 @@ _NOT_FOUND = 127
 
 def run(command: Sequence[str], env: Mapping[str, str]) -> tuple[int, str]:
     """(exit code, the last of what it wrote to stdout and stderr)."""
+    never_sync = _filter()
     ours, theirs = os.pipe2(os.O_CLOEXEC)
-    parent = os.getpid()
     pid, pidfd = clone3(CLONE_NEWNS | CLONE_NEWPID)
     if pid == 0:
-        _first(parent, theirs, command, env)
+        _first(never_sync, theirs, command, env)
     os.close(theirs)
     os.close(pidfd)
     try:
@@ -50,7 +52,14 @@ def _drain(fd: int) -> bytes:
         kept = (kept + data)[-_KEPT:]
 
 
-def _first(parent: int, output: int, command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+def _filter() -> bytes:
+    try:
+        return seccomp.compile(profile())
+    except DependencyError:
+        return b""  # without libseccomp it takes longer
+
+
+def _first(never_sync: bytes, output: int, command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
     """The namespace's init: it starts the program, reaps what is left behind, and ends as the program does."""
     code = _NOT_FOUND
     try:
@@ -62,6 +71,8 @@ def _first(parent: int, output: int, command: Sequence[str], env: Mapping[str, s
         _stdio(output)
         mount("none", "/", None, MS_REC | MS_PRIVATE)
         _own_proc()
+        if never_sync:
+            seccomp.install(never_sync)
         program = os.fork()
         if program == 0:
             os.execvpe(command[0], list(command), dict(env))

@@ -24,6 +24,8 @@ __all__ = ["DEBIAN_DEFAULTS", "NAMES", "build", "check", "key"]
 
 NAMES = ("debian", "busybox")
 _LINES = 6
+# Each program that is looked for in the user's own directories first is looked for in vain, thousands of times.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def check(template: str, option: str) -> None:
@@ -73,7 +75,7 @@ def _fill(template: str, options: Mapping[str, Any], name: str, rootfs: str) -> 
 
 
 def _run(command: list[str], env: Mapping[str, str], template: str) -> None:
-    own = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    own = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     code, words = child.run(command, {**os.environ, **own, **env})
     if code:
         lines = [line.strip() for line in words.splitlines() if line.strip()][-_LINES:]
