@@ -121,6 +121,17 @@ class Rtnl:
             lambda: self._ipr.link("add", ifname=name, kind="veth", mtu=mtu, master=master, peer=peer, state="up"),
         )
 
+    def set_hairpin(self, name: str) -> None:
+        """Let the port of a bridge send back where it received: with br_netfilter, a container that asks for its own
+        published port is turned round by the bridge itself."""
+        try:
+            with open(f"/sys/class/net/{name}/brport/hairpin_mode", "w") as file:
+                file.write("1")
+        except OSError:  # /sys may be of another namespace than ours
+            link = self.link(name)
+            if link is not None:
+                self._do("set hairpin of", name, lambda: self._ipr.brport("set", index=link.index, mode=1))
+
     def set_link(self, index: int, **attributes: Any) -> None:
         """state="up", mtu=…, master=…, address=…"""
         self._do("set link", index, lambda: self._ipr.link("set", index=index, **attributes))

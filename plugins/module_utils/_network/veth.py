@@ -68,6 +68,7 @@ def ensure(host: Rtnl, netns: str, wire: Wire, bridge: Link) -> None:
             )
         finally:
             os.close(netns_fd)
+        host.set_hairpin(endpoint.peer)
     elif not peer.up or peer.master != bridge.index or peer.mtu != network.mtu:
         host.set_link(peer.index, state="up", master=bridge.index, mtu=network.mtu)
     with Rtnl(netns) as rtnl:
