@@ -220,15 +220,15 @@ network:
       returned: always
 """
 
+from ansible_collections.vessel.host.plugins.module_utils._ansible.engine import prepare_engine
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import Facts, VesselModule, run
-from ansible_collections.vessel.host.plugins.module_utils._ansible.supervisor import use_present
 from ansible_collections.vessel.host.plugins.module_utils._converge import firewall, networks, store
 from ansible_collections.vessel.host.plugins.module_utils._converge.network_options import DIRECTIVES, OPTIONS
 from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
-    use_present()
+    prepare_engine()
     paths, name = module.paths, module.desired["name"]
     planned = firewall.networks(paths)
     plan = networks.plan(paths, module.desired, others=planned)

@@ -106,14 +106,14 @@ space_reclaimed:
   sample: 143654912
 """
 
+from ansible_collections.vessel.host.plugins.module_utils._ansible.engine import prepare_engine
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import Facts, VesselModule, run
-from ansible_collections.vessel.host.plugins.module_utils._ansible.supervisor import use_present
 from ansible_collections.vessel.host.plugins.module_utils._converge import prune
 from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
-    use_present()
+    prepare_engine()
     kinds = [kind for kind in prune.KINDS if module.desired[kind]]
     plan, going = prune.plan(module.paths, kinds)
     return plan, lambda: going
