@@ -28,9 +28,9 @@ class Paths:
     tag: str = ""
 
     @classmethod
-    def at(cls, root: Optional[str] = None, environ: Mapping[str, str] = os.environ) -> Paths:
+    def at(cls, root: Optional[str] = None, environ: Optional[Mapping[str, str]] = None) -> Paths:
         """The installation at ``root``, else at $VESSEL_ROOT, else the default one."""
-        root = root or environ.get(ROOT_ENV) or ""
+        root = root or (os.environ if environ is None else environ).get(ROOT_ENV) or ""
         if not root or root == "/":
             return cls()
         import hashlib  # it brings OpenSSL along, which a default installation need not load

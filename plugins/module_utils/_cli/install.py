@@ -21,7 +21,7 @@ from .._errors import KernelError, MonitorError, VesselError
 from .._kernel.file import locked, remove_tree
 from .._monitor.client import Client, connect
 from .._paths import Paths
-from . import engine  # noqa: F401 - never used: whoever ships this file ships all of the engine
+from . import engine  # it imports all of the engine, so whoever ships this file ships it all
 
 PACKAGE = "vessel_host"
 # Names of the command; the same file behind both.
@@ -35,7 +35,7 @@ _cache: dict[str, Any] = {}
 # what is installed
 def sources() -> dict[str, bytes]:
     """Every file of the engine that the running code is part of: path below module_utils, content."""
-    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    top = os.path.dirname(os.path.dirname(os.path.abspath(engine.__file__)))
     return _from_directory(top) if os.path.isdir(top) else _from_archive(top)
 
 

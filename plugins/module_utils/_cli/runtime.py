@@ -17,6 +17,7 @@ from .._errors import SpecError, VesselError
 from .._kernel import process
 from .._runtime import state as states
 from .options import Parsed, UsageError, last, parse
+from .output import complain, say
 
 DEFAULT_ROOT = "/run/vessel-runtime"
 USAGE = """\
@@ -101,7 +102,7 @@ class Runtime:
         return code
 
     def state(self, parsed: Parsed) -> int:
-        print(json.dumps(states.load(self.root, _id(parsed)).to_oci(), indent=2))
+        say(json.dumps(states.load(self.root, _id(parsed)).to_oci(), indent=2))
         return 0
 
     def kill(self, parsed: Parsed) -> int:
@@ -174,9 +175,9 @@ class Runtime:
     def list(self, parsed: Parsed) -> int:
         found = [states.load(self.root, name) for name in states.ids(self.root)]
         if parsed["quiet"]:
-            print("".join(f"{state.id}\n" for state in found), end="")
+            say("".join(f"{state.id}\n" for state in found), end="")
         elif last(parsed["format"], "table") == "json":
-            print(json.dumps([state.to_oci() for state in found]))
+            say(json.dumps([state.to_oci() for state in found]))
         else:
             rows = [("ID", "PID", "STATUS", "BUNDLE", "CREATED")]
             for state in found:
@@ -188,7 +189,7 @@ class Runtime:
     def ps(self, parsed: Parsed) -> int:
         pids = states.load(self.root, _id(parsed)).manager().pids()
         if last(parsed["format"], "table") == "json":
-            print(json.dumps(pids))
+            say(json.dumps(pids))
             return 0
         rows = [("PID", "COMMAND")]
         for pid in pids:
@@ -222,7 +223,7 @@ class Runtime:
         if not parsed["stats"]:
             raise UsageError("events are given once, with --stats")
         state = states.load(self.root, _id(parsed))
-        print(json.dumps({"type": "stats", "id": state.id, "data": state.manager().stats()}))
+        say(json.dumps({"type": "stats", "id": state.id, "data": state.manager().stats()}))
         return 0
 
     def spec(self, parsed: Parsed) -> int:
@@ -239,7 +240,7 @@ class Runtime:
     def features(self, parsed: Parsed) -> int:
         from .._runtime.spec import features
 
-        print(json.dumps(features(), indent=2))
+        say(json.dumps(features(), indent=2))
         return 0
 
 
@@ -321,10 +322,10 @@ def _dispatch(options: Parsed) -> int:
     if options["version"]:
         from .._runtime.spec import OCI_VERSION, VERSION
 
-        print(f"vessel-runtime version {VERSION}\nspec: {OCI_VERSION}")
+        say(f"vessel-runtime version {VERSION}\nspec: {OCI_VERSION}")
         return 0
     if options["help"] or not options.rest:
-        print(USAGE, end="")
+        say(USAGE, end="")
         return 0 if options["help"] else 2
     if options["systemd"] and not os.path.isdir("/run/systemd/system"):
         raise VesselError("--systemd-cgroup: systemd does not run here", hint="use the cgroupfs manager")
@@ -338,7 +339,7 @@ def _dispatch(options: Parsed) -> int:
 
 def _complain(options: Optional[Parsed], error: BaseException) -> None:
     """On stderr for people, and in the log for who called us."""
-    print(f"vessel-runtime: {error}", file=sys.stderr)
+    complain(f"vessel-runtime: {error}")
     path = last(options["log"]) if options is not None else ""
     if not path:
         return
@@ -410,4 +411,4 @@ def _resources(parsed: Parsed) -> dict[str, Any]:
 def _table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())

@@ -14,6 +14,7 @@ from .._errors import NotFoundError, StartError, StateError, VesselError
 from .._paths import Paths
 from . import main as entry
 from .options import Parsed, UsageError, last, parse
+from .output import complain, say
 
 USAGE = """\
 usage: vessel [--root DIR] VERB ...
@@ -41,7 +42,7 @@ def main(args: Sequence[str], *, root: str = "") -> int:
     try:
         given = parse(args, {"-h": "help", "--help": "help"}, {"--root": "root"}, interleaved=False)
         if given["help"] or not given.rest:
-            print(USAGE, end="")
+            say(USAGE, end="")
             return 0 if given["help"] else 2
         verb, *rest = given.rest
         if verb not in VERBS:
@@ -62,9 +63,9 @@ def main(args: Sequence[str], *, root: str = "") -> int:
 def _fail(error: BaseException, code: int) -> int:
     sys.stdout.flush()
     if isinstance(error, OSError) and not isinstance(error, VesselError):
-        print(f"vessel: {error.filename or 'system call'}: {error.strerror}", file=sys.stderr)
+        complain(f"vessel: {error.filename or 'system call'}: {error.strerror}")
     else:
-        print(f"vessel: {error}", file=sys.stderr)
+        complain(f"vessel: {error}")
     return code
 
 
@@ -87,7 +88,7 @@ def ps(paths: Paths, args: list[str]) -> int:
     from . import show
 
     parsed = parse(args, {"--json": "json"}, {}, interleaved=True)
-    print(show.ps(paths, parsed.rest, as_json=parsed["json"]))
+    say(show.ps(paths, parsed.rest, as_json=parsed["json"]))
     return 0
 
 
@@ -95,14 +96,14 @@ def stats(paths: Paths, args: list[str]) -> int:
     from . import show
 
     parsed = parse(args, {"--json": "json"}, {}, interleaved=True)
-    print(show.stats(paths, parsed.rest, as_json=parsed["json"]))
+    say(show.stats(paths, parsed.rest, as_json=parsed["json"]))
     return 0
 
 
 def inspect(paths: Paths, args: list[str]) -> int:
     from . import show
 
-    print(show.inspect(paths, _names(parse(args, {}, {}, interleaved=True))))
+    say(show.inspect(paths, _names(parse(args, {}, {}, interleaved=True))))
     return 0
 
 
@@ -158,7 +159,7 @@ def _each(paths: Paths, args: list[str], op: str) -> int:
             name = asked.pop(number)
             try:
                 client.result(reply)
-                print(name)
+                say(name)
             except NotFoundError as error:
                 hint = "" if op != "start" else "vessel restore, or a task of vessel.host, makes its bundle"
                 code = _fail(NotFoundError(error.kind, name, hint=hint), 1)
@@ -173,7 +174,7 @@ def monitor(paths: Paths, args: list[str]) -> int:
         from .install import ensure
 
         with ensure(paths) as client:
-            print(client.call("ping")["pid"])
+            say(str(client.call("ping")["pid"]))
         return 0
     from .._monitor.server import main as supervise
     from . import daemon
@@ -203,7 +204,7 @@ def restore(paths: Paths, args: list[str]) -> int:
     parse(args, {}, {}, interleaved=True)
     host.set_starter(ensure)
     for line in converge(paths).describe():
-        print(line)
+        say(line)
     return 0
 
 
@@ -220,8 +221,8 @@ def version(paths: Paths, args: list[str]) -> int:
         running = f"supervisor {answer['version']} (pid {answer['pid']}, {answer['containers']} containers)"
     except VesselError:
         running = "no supervisor runs"
-    print(f"vessel {os.path.basename(entry.version_directory()) or own_version()}\n{running}")
-    print(f"python {sys.version.split()[0]} at {sys.executable}, {exe.protection()}")
+    say(f"vessel {os.path.basename(entry.version_directory()) or own_version()}\n{running}")
+    say(f"python {sys.version.split()[0]} at {sys.executable}, {exe.protection()}")
     return 0
 
 

@@ -218,7 +218,9 @@ def _remember(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) 
         else:
             store.write_spec(paths, KIND, desired["name"], stored)
 
-    do = lambda: store.write_spec(paths, KIND, desired["name"], spec)  # noqa: E731
+    def do() -> None:
+        store.write_spec(paths, KIND, desired["name"], spec)
+
     return Plan([Step(f"stack {desired['name']}", "remember", do, undo, hidden=True)])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Iterator
+from typing import IO, cast
 
 from .._errors import StoreError
 from .tarstream import CHUNK, Readable
@@ -105,11 +106,11 @@ def _zstd(stream: Readable, name: str) -> Iterator[Readable]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        assert process.stdout is not None
+        stdout = cast("IO[bytes]", process.stdout)
         try:
             yield _Checked(process, name)
         finally:
-            process.stdout.close()  # it gets SIGPIPE when somebody lost interest
+            stdout.close()  # it gets SIGPIPE when somebody lost interest
             process.wait()
 
 

@@ -111,7 +111,8 @@ class Archive:
         if member is None or not member.isreg():
             raise StoreError(f"{self.path} lacks {name}, which its manifest names")
         stream = self.tar.extractfile(member)
-        assert stream is not None
+        if stream is None:
+            raise StoreError(f"{self.path}: {name} is no file")
         return stream
 
     def read(self, blob: Blob) -> bytes:
@@ -134,8 +135,8 @@ class Archive:
         """Its uncompressed stream; what was read is verified at the end."""
         with self.open(blob.member) as stream:
             source = Forward(stream)
-            with decompressed(source, f"{self.path}: {blob.member}") as plain:
-                yield plain
+            with contextlib.ExitStack() as inner:
+                yield inner.enter_context(decompressed(source, f"{self.path}: {blob.member}"))
             source.drain()
             self.verify(blob, source.digest(), source.tell())
 

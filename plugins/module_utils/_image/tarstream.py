@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterator
+from tarfile import HeaderError, ReadError
 from typing import Any, NoReturn, Protocol
 
 from .._errors import StoreError
@@ -28,6 +29,7 @@ _EXTENDED = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
+_ENDS = (tarfile.EOFHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
 # What tarfile raises on headers that somebody made for it, apart from its own errors.
 _MALFORMED = (ValueError, IndexError, KeyError, OverflowError, RecursionError)
 
@@ -118,17 +120,17 @@ class Member(tarfile.TarInfo):
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> Member:
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0 or (member.type in _EXTENDED and member.size > _HEADER_MAX):
-            raise tarfile.ReadError(f"a header says that it has {member.size} bytes")
+            raise ReadError(f"a header says that it has {member.size} bytes")
         return member
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> Member:
+    def fromtarfile(cls, tarfile: Any) -> Member:
         try:
-            return super().fromtarfile(tar)
-        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
+            return super().fromtarfile(tarfile)
+        except _ENDS:
             raise  # zeros, or nothing more: an end
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from None
+        except HeaderError as error:
+            raise ReadError(str(error)) from None
 
 
 def members(source: Forward) -> Iterator[Member]:

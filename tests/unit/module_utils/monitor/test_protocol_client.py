@@ -51,14 +51,14 @@ def test_every_type_of_ours_can_arrive():
     assert len(kinds) > 10
     for kind in kinds:
         again = protocol.error_from_message({"type": kind.__name__, "message": "m", "hint": "h"})
-        assert type(again) is kind
+        assert again.__class__ is kind
         assert str(again) == "m (h)"
 
 
 @pytest.mark.parametrize("name", ["Nonsense", "os", "annotations", "", "_errno"])
 def test_a_type_that_is_not_ours(name):
     again = protocol.error_from_message({"type": name, "message": "m"})
-    assert type(again) is MonitorError
+    assert again.__class__ is MonitorError
 
 
 def test_errors_of_the_system():
