@@ -1,0 +1,40 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The installation that the tests of options, limits and changes share: images, networks, volumes, and a neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .options_box import Box
+from .warm import WarmPlace
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPlace]:
+    place = WarmPlace(str(tmp_path_factory.mktemp("shared") / "vessel"))
+    try:
+        place.furnish()
+        yield place
+    finally:
+        place.remove()
+
+
+@pytest.fixture
+def box(shared: WarmPlace) -> Iterator[Box]:
+    """A container that is not there yet, and is gone afterwards."""
+    box = Box(shared)
+    yield box
+    box.remove()
+
+
+@pytest.fixture
+def peer(shared: WarmPlace) -> Iterator[Box]:
+    """A neighbour on network one."""
+    peer = Box(shared, "peer")
+    peer.make(networks=[{"name": "one"}], ipc_mode="shareable")
+    yield peer
+    peer.remove()

@@ -1,0 +1,161 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Modules run by the hundred: one process has imported them, and forks for each task, which is a module's own process.
+
+What a task does is what it does in a process of its own; only the third of a second for Ansible's imports is saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.vessel.host.tests.kernel.module_runner import COLLECTIONS
+
+from .place import Place
+
+MODULES = sorted(path.stem for path in (COLLECTIONS.parent / "plugins/modules").glob("*.py"))
+TRAP = "trap 'exit 0' TERM; sleep 100000 & wait"  # a first process that ends when it is told to
+_PROGRAM = """
+import atexit, json, os, sys, traceback
+sys.path.insert(0, sys.argv[1])
+from importlib import import_module
+from ansible.module_utils.testing import patch_module_args
+host = "ansible_collections.vessel.host.plugins."
+mains = {name: import_module(host + "modules." + name).main for name in sys.argv[2:]}
+import_module(host + "module_utils._converge.stacks")
+import_module(host + "module_utils._network.rtnl")
+
+def task(request):
+    os.environ.update(request["environ"])
+    try:
+        with patch_module_args(request["args"]):
+            mains[request["module"]]()
+        return 0
+    except SystemExit as end:
+        return end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        return 70
+
+for line in sys.stdin:
+    streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        for number, stream in enumerate(streams, 1):
+            os.dup2(stream, number)
+            os.close(stream)
+        code = task(json.loads(line))
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    texts = [os.pread(stream, os.fstat(stream).st_size, 0).decode() for stream in streams]
+    for stream in streams:
+        os.close(stream)
+    print(json.dumps([code, *texts]), flush=True)
+"""
+
+
+class Server:
+    """The process that forks. ``before`` are words that start it, such as unshare's."""
+
+    def __init__(self, *before: str) -> None:
+        command = [*before, sys.executable, "-c", _PROGRAM, str(COLLECTIONS), *MODULES]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def run(
+        self,
+        module: str,
+        args: dict[str, Any],
+        *,
+        check: bool = False,
+        environ: dict[str, str] | None = None,
+        timeout: float = 120.0,
+    ) -> dict[str, Any]:
+        """The module's result; one that failed has ``failed`` in it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        internal = {"check_mode": check, "diff": True, "module_name": f"vessel.host.{module}"}
+        given = {**args, **{f"_ansible_{key}": value for key, value in internal.items()}}
+        request = {"module": module, "args": given, "environ": environ or {}}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], timeout)[0]:
+            self.close()
+            raise AssertionError(f"{module} did not end within {timeout:g} s: {args}")
+        code, stdout, stderr = json.loads(self._process.stdout.readline())
+        assert stdout.strip(), f"{module} gave no result (exit code {code}): {stderr}"
+        result = json.loads(stdout.strip().splitlines()[-1])
+        result.pop("invocation", None)
+        assert code == (1 if result.get("failed") else 0), stderr
+        assert stderr == ""
+        return dict(result)
+
+    def close(self) -> None:
+        """It has a process group of its own, and what a task had running goes with it."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class WarmPlace(Place):
+    """An installation of which one may ask a lot."""
+
+    def __init__(self, root: str, *before: str) -> None:
+        super().__init__(root)
+        self.server = Server(*before)
+
+    def task(
+        self, module: str, *, check: bool = False, fails: bool = False, timeout: float = 120.0, **args: Any
+    ) -> dict[str, Any]:
+        result = self.server.run(module, {"root": self.root, **args}, check=check, timeout=timeout)
+        assert bool(result.get("failed")) == fails, result.get("msg")
+        return result
+
+    def quartet(self, module: str, args: dict[str, Any], changes: str = "CCnn") -> list[dict[str, Any]]:
+        """Check, apply, apply, check. ``changes`` has a C for each that must be changed, an n for the others."""
+        results = [self.task(module, check=check, **args) for check in (True, False, False, True)]
+        seen = "".join("C" if result["changed"] else "n" for result in results)
+        assert seen == changes, [result.get("actions") for result in results]
+        if changes == "CCnn" and "actions" in results[0]:
+            assert results[0]["actions"] == results[1]["actions"], "check mode told another story"
+        return results
+
+    def furnish(self) -> None:
+        """Images, networks and volumes for all who come."""
+        self.task("image", name="bb", source="template", template="busybox", cmd=["sh", "-c", TRAP])
+        marker = {"copy": {"content": "", "dest": "/marker"}}
+        self.task("image", name="marked", **{"from": "bb", "layers": [marker]})
+        self.task(
+            "image", name="entry", entrypoint=["/bin/sleep", "7000"], cmd=["7001"], **{"from": "bb", "layers": []}
+        )
+        self.task("network", name="one", subnet="10.213.1.0/24")
+        self.task("network", name="two", subnet="10.213.2.0/24", subnet6="fd00:213::/64")
+        for volume in ("data", "more"):
+            self.task("volume", name=volume)
+            (self.volume(volume) / f"in-{volume}").touch()
+
+    def home(self, kind: str, name: str) -> Path:
+        return Path(self.paths.resource(kind, name))
+
+    def volume(self, name: str) -> Path:
+        """Where the volume's files are on the host."""
+        return self.home("volumes", name) / "data"
+
+    def remove(self) -> None:
+        try:
+            super().remove()
+        finally:
+            self.server.close()
