@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,24 @@ def test_there_is_no_ignore_file():
     assert not list((CHECKOUT / "tests/sanity").glob("ignore*"))
 
 
-def test_sanity(home, tmp_path):
-    tree = copy_tree(tmp_path)
+def sanity(tree, *arguments):
     ours = Path(sys.executable).parent
     # No version manager's shims: they exist, and fail when they are run.
     pythons = [str(path.parent) for path in interpreters().values()]
     system = ["/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     path = ":".join([str(ours), *pythons, *system])
-    done = check("ansible-test", "sanity", "--color", "no", cwd=tree, env=environment(HOME=str(home), PATH=path))
-    shown = done.stdout + done.stderr
+    env = environment(HOME=str(HOME), PATH=path)
+    done = check("ansible-test", "sanity", "--color", "no", *arguments, cwd=tree, env=env)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("home")
+def test_sanity(tmp_path):
+    # pylint takes as long as all the others together.
+    runs = [("--test", "pylint"), ("--skip-test", "pylint")]
+    trees = [copy_tree(tmp_path / run[0].strip("-")) for run in runs]
+    with ThreadPoolExecutor() as pool:
+        shown = "".join(pool.map(lambda tree, run: sanity(tree, *run), trees, runs))
     for name in ("validate-modules", "pylint", "pep8", "symlinks", "changelog", "ansible-doc"):
         assert f'Running sanity test "{name}"' in shown
     assert f'Running sanity test "import" on Python {sys.version_info[0]}.{sys.version_info[1]}' in shown
