@@ -94,8 +94,8 @@ class _Unpacker:
                 self._entry(member, path)
         except OSError as error:
             raise KernelError("unpack", member.name, error.errno or 0) from None
-        except OverflowError:
-            raise StoreError(f"the layer's entry {member.name!r} has a time that can't be") from None
+        except (OverflowError, ValueError):
+            raise StoreError(f"the layer's entry {member.name!r} has a time or a target that can't be") from None
 
     def _top(self, member: tarfile.TarInfo) -> None:
         if not member.isdir():
@@ -323,6 +323,8 @@ def parts(name: str) -> tuple[str, ...]:
     found = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in found:
         raise StoreError(f"the layer's entry {name!r} climbs out of the layer")
+    if "\0" in name:
+        raise StoreError(f"the layer's entry {name[:60]!r} has a NUL byte in its name")
     if name.startswith("/") and found:
         raise StoreError(f"the layer's entry {name!r} has an absolute name")
     if len(name) > _PATH_MAX or len(found) > _DEPTH_MAX:

@@ -156,11 +156,13 @@ def stretches(member: tarfile.TarInfo) -> list[tuple[int, int]]:
     if sparse is None:
         return [(0, member.size)]
     end = 0
+    # GNU tar marks the file's end with a stretch of no bytes, and fills its table up with such.
+    sparse = [(offset, length) for offset, length in sparse if length]
     for offset, length in sparse:
         if offset < end or length < 0 or offset + length > member.size:
             raise StoreError(f"the archive's sparse file {member.name!r} has stretches that can't be")
         end = offset + length
-    return [(offset, length) for offset, length in sparse if length]
+    return sparse
 
 
 def mtime_ns(member: tarfile.TarInfo) -> int:
