@@ -214,3 +214,12 @@ def test_a_stopped_container_has_no_port(place):
     assert str(PORT) not in rules.stdout
     place.task("container", name="a", state="started")
     assert fetch(f"http://127.0.0.1:{PORT}/") == "a"
+
+
+def test_networks_of_a_stopped_container_change_too(place):
+    place.task("container", name="c", state="stopped")
+    place.task("container", name="c", state="stopped", networks=[{"name": "one"}])
+    assert not place.task("container", name="c", state="stopped", networks=[{"name": "one"}])["changed"]
+    place.task("container", name="c", state="started")
+    assert place.sh("c", "ls /sys/class/net | grep -c eth") == "1"
+    assert fetch(f"http://{address(place, 'c')}/", of(place, "b")) == "c"

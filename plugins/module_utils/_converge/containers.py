@@ -348,9 +348,10 @@ def _apply_live(
         item.partition(":")[0] in live.NAMED or item.startswith("/etc/") for item in drifted
     ):
         _mend_links(host, name, drifts)
-        if pid:
+        # A stopped container keeps its namespace, and what it is attached to there.
+        if pid or sandbox.exists(host.paths.netns(name)):
             live.apply_networks(host, name, spec)
-            host.attachments[name].running = True
+            host.attachments[name].running = bool(pid)
             host.save_attachment(name)
         attach.touch(
             host, name, [endpoint.network for endpoint in _endpoints(host, name)] if changed & live.NAMED else []
