@@ -1,0 +1,146 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Streams: what was read is hashed and gone, and what compressed ones hold."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import shutil
+import subprocess
+
+import pytest
+from ansible_collections.vessel.host.plugins.module_utils._errors import StoreError
+from ansible_collections.vessel.host.plugins.module_utils._image.compress import decompressed
+from ansible_collections.vessel.host.plugins.module_utils._image.tarstream import Forward, Member, members, mtime_ns
+
+from ....image_tars import digest, entry, folder, tar
+
+
+class Trickle:
+    """A stream that gives a little at a time, as sockets do."""
+
+    def __init__(self, data: bytes, size: int = 3) -> None:
+        self._stream = io.BytesIO(data)
+        self._size = size
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(min(size, self._size) if size >= 0 else self._size)
+
+
+DATA = bytes(range(256)) * 20
+
+
+def test_reads_are_as_long_as_asked_for():
+    source = Forward(Trickle(DATA))
+    assert (source.read(10), source.tell()) == (DATA[:10], 10)
+    source.seek(1000)
+    assert (source.read(5), source.tell()) == (DATA[1000:1005], 1005)
+    assert b"".join(source.chunks(4000)) == DATA[1005:5005]
+    assert source.read(1000) == DATA[5005:]
+    assert source.read(1000) == b""
+    assert source.digest() == digest(DATA)
+
+
+def test_the_digest_is_of_all_however_little_was_read():
+    source = Forward(io.BytesIO(DATA))
+    source.read(1)
+    source.drain()
+    assert (source.digest(), source.tell()) == (digest(DATA), len(DATA))
+
+
+def test_there_is_no_way_back():
+    source = Forward(io.BytesIO(DATA))
+    source.read(10)
+    with pytest.raises(ValueError, match="leads back into itself"):
+        source.seek(9)
+
+
+def test_a_limit_counts_what_comes_in():
+    source = Forward(Trickle(DATA, 1000), limit=3000)
+    assert source.read(3000) == DATA[:3000]
+    with pytest.raises(StoreError, match="more than the 3000 bytes"):
+        source.read(1)
+
+
+def test_too_few_bytes_are_an_error():
+    with pytest.raises(StoreError, match="cut short"):
+        list(Forward(io.BytesIO(DATA)).chunks(len(DATA) + 1))
+
+
+@pytest.mark.parametrize("size", [1, 511, 1 << 20])
+def test_members_whose_content_is_read_or_not(size):
+    data = tar(folder("d"), entry("a", data=b"a" * 700), entry("long" * 60, data=b"b"), entry("c", data=b"c"))
+    source = Forward(Trickle(data, size))
+    found = [(m.name, source.read(m.size) if m.name == "c" else b"") for m in members(source)]
+    assert found == [("d", b""), ("a", b""), ("long" * 60, b""), ("c", b"c")]
+    source.drain()
+    assert source.digest() == digest(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [("1.5", 1500000000), ("1700000000.123456789", 1700000000123456789), ("-1.25", -1250000000), ("7", 7000000000),
+     ("1.0000000001", 1000000000), ("nonsense", 3000000000)],
+)  # fmt: skip
+def test_times_to_the_nanosecond(text, nanoseconds):
+    member = Member("x")
+    member.mtime, member.pax_headers = 3, {"mtime": text}
+    assert mtime_ns(member) == nanoseconds
+
+
+# compressed
+def plain(data, size=1 << 20):
+    with decompressed(Trickle(data, size), "the blob") as stream:
+        return b"".join(iter(lambda: stream.read(1000), b""))
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 20])
+def test_gzip_and_nothing(size):
+    assert plain(DATA, size) == DATA
+    assert plain(gzip.compress(DATA), size) == DATA
+    assert plain(gzip.compress(DATA) + gzip.compress(b"more") + bytes(100), size) == DATA + b"more"
+    assert plain(b"", size) == b""
+    assert plain(b"\x1f", size) == b"\x1f"
+
+
+def test_a_bomb_comes_in_small_pieces():
+    with decompressed(io.BytesIO(gzip.compress(bytes(50 << 20))), "the bomb") as stream:
+        assert len(stream.read(1 << 20)) <= 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (gzip.compress(DATA)[:-1], "the blob is cut short"),
+        (gzip.compress(DATA)[:100], "the blob is cut short"),
+        (gzip.compress(DATA)[:-8] + bytes(8), "the blob is damaged: Error -3"),
+        (gzip.compress(DATA) + b"garbage", "the blob is damaged: Error -3"),
+        (b"\x1f\x8b" + bytes(100), "the blob is damaged: Error -3"),
+    ],
+)
+def test_damaged_gzip(data, sentence):
+    with pytest.raises(StoreError) as caught:
+        plain(data)
+    assert caught.value.message.startswith(sentence)
+
+
+def test_other_compressions_are_what_they_are():
+    assert plain(bz2.compress(DATA)) == bz2.compress(DATA)  # and no tar, as the layer will say
+
+
+@pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
+def test_zstd_by_its_own_program():
+    packed = subprocess.run(["zstd", "-c"], input=DATA * 100, capture_output=True, check=True).stdout
+    assert plain(packed) == DATA * 100
+    with pytest.raises(StoreError, match="the blob is damaged, or cut short"):
+        plain(packed[:-9])
+
+
+def test_zstd_without_its_program(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(StoreError, match="the blob is compressed with zstd") as caught:
+        plain(b"\x28\xb5\x2f\xfd" + DATA)
+    assert caught.value.hint == "install zstd on the target, or save it with gzip"
