@@ -120,13 +120,13 @@ def rows(found: Result) -> list[tuple[str, ...]]:
     """The table: what, theirs, ours, how many times."""
     both: dict[str, list[Result]] = found["side by side"]  # type: ignore[assignment]
     lines = [("", "containers.podman", "vessel.host", "ratio", "bar")]
-    for what, bar in BAR.items():
+    for what, wanted in BAR.items():
         ours = middle(both["vessel"], what)
         if both["podman"]:
             theirs = middle(both["podman"], what)
-            lines.append((f"{what}, s", f"{theirs:.2f}", f"{ours:.2f}", f"{theirs / ours:.1f}", f"{bar}"))
+            lines.append((f"{what}, s", f"{theirs:.2f}", f"{ours:.2f}", f"{theirs / ours:.1f}", f"{wanted}"))
         else:
-            lines.append((f"{what}, s", "", f"{ours:.2f}", "", f"{bar}"))
+            lines.append((f"{what}, s", "", f"{ours:.2f}", "", f"{wanted}"))
     memory = {side: max((sum(r["resident kB"].values()) for r in both[side]), default=0) for side in both}  # type: ignore[attr-defined]
     ratio = f"{memory['podman'] / memory['vessel']:.1f}"
     lines.append(("resident, MB", f"{memory['podman'] / 1024:.1f}", f"{memory['vessel'] / 1024:.1f}", ratio, ""))

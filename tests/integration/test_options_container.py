@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import BY_NAME
 from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Cost
 
-from . import options_container  # noqa: F401 - it fills the table
+from . import options_container  # noqa: F401 # pylint: disable=unused-import # it fills the table
 from .options_box import Box
 from .options_table import ROWS, Given, Row
 from .warm import WarmPlace

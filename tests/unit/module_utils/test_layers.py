@@ -16,10 +16,7 @@ BELOW = {
     "_kernel": FLOOR,
     "_rootfs": FLOOR | {"_kernel"},
     "_cgroup": FLOOR | {"_kernel"},
-    **{
-        name: FLOOR | {"_kernel", "_rootfs", "_cgroup"}
-        for name in ("_network", "_image", "_volume", "_runtime")
-    },
+    **{name: FLOOR | {"_kernel", "_rootfs", "_cgroup"} for name in ("_network", "_image", "_volume", "_runtime")},
     "_monitor": FLOOR | {"_kernel", "_rootfs", "_cgroup", "_runtime"},
 }
 BELOW["_converge"] = set(BELOW)
