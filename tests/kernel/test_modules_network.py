@@ -165,12 +165,11 @@ def test_foreign_tables_are_not_touched(root):
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_and_leaves_nothing(root, shop, args, sentence):
-    before = [sorted(os.walk(root)), show("link"), table(root)]
+    before = [sorted(os.walk(root)), show("link", "show", shop), table(root)]
     result = run_module("network", {"root": root, **args})
     assert result["msg"].startswith(sentence), result["msg"]
-    assert [sorted(os.walk(root)), [link["ifname"] for link in show("link")], table(root)] == [
-        before[0], [link["ifname"] for link in before[1]], before[2],
-    ]  # fmt: skip
+    assert [sorted(os.walk(root)), show("link", "show", shop), table(root)] == before
+    assert show("link", "show", bridge_of(root, args["name"]), check=False) == []
 
 
 def test_a_network_that_the_host_is_on_is_refused(root):
