@@ -201,9 +201,13 @@ def _network() -> None:
 
 def _rootfs() -> None:
     from .._rootfs import (
+        cgroups,
+        copyup,
+        devices,
         ops,
         options,
         plan,
+        protect,
         target,
     )
 
@@ -212,18 +216,22 @@ def _runtime() -> None:
     from .._runtime import (
         bundle,
         channel,
+        console,
         create,
         delete,
         exec,
+        gate,
         hooks,
         init,
         kill,
         launch,
         pause,
         run,
+        spawn,
         spec,
         start,
         state,
+        stdio,
         update,
         validate,
     )

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from dataclasses import dataclass
 from typing import Optional
 
 from .._errors import KernelError
 from .._kernel import mount as m
 from . import target
-from .options import MountOptions
+from .copyup import Copied, fill, read_tree
+from .options import ATTRIBUTES, MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MountOptions
 
-_PLAIN = MountOptions()
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Context:
@@ -26,295 +25,219 @@ class Context:
         self.rootfs = rootfs
         self.mknod = mknod
         self.root = -1
+        self.opened: dict[int, int] = {}  # by the operation that prepared it
 
-    def open_root(self) -> None:
-        self.root = os.open(self.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def keep(self, operation: Operation, fd: int) -> None:
+        self.opened[id(operation)] = fd
+
+    def take(self, operation: Operation) -> int:
+        return self.opened.pop(id(operation))
 
 
 class Operation:
-    """One step; ``describe()`` is what stands in an error and in a listing."""
+    """One step; ``describe()`` is what stands in an error and in a listing.
+
+    All are prepared before the first is executed. In a user namespace the process changes its user between the two:
+    what lies on the host is opened as the host's user, what is made inside is made as the container's root.
+    """
 
     def describe(self) -> str:
         raise NotImplementedError
 
+    def prepare(self, context: Context) -> None:
+        """Open what lies on the host."""
+
     def execute(self, context: Context) -> None:
         raise NotImplementedError
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
 
-@dataclass(frozen=True)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        return f"{type(self).__name__}({fields})"
+
+
 class Propagation(Operation):
     """Cut the tree off from the host's: without this, what is mounted here would appear there."""
 
-    flags: int
+    def __init__(self, flags: int) -> None:
+        self.flags = flags
 
     def describe(self) -> str:
         return "set propagation of /"
 
-    def execute(self, context: Context) -> None:
+    def prepare(self, context: Context) -> None:
         m.mount("none", "/", None, self.flags)
 
+    def execute(self, context: Context) -> None:
+        """All is done: what is copied in the other preparations must be cut off already."""
 
-@dataclass(frozen=True)
+
+class PrivateParent(Operation):
+    """For volumes that share their mounts with the host the tree stays connected, but for the mount that the root is
+    mounted on: what is mounted there must not appear on the host."""
+
+    def describe(self) -> str:
+        return "make the mount below / private"
+
+    def prepare(self, context: Context) -> None:
+        m.mount("none", _mount_point(context.rootfs), None, m.MS_PRIVATE)
+
+    def execute(self, context: Context) -> None:
+        pass
+
+
+def _mount_point(path: str) -> str:
+    """Where the file system that holds the directory is mounted (proc_pid_mountinfo(5))."""
+    found = "/"
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            place = os.fsdecode(line.split()[4]).replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+            if f"{path}/".startswith(f"{place.rstrip('/')}/") and len(place) >= len(found):
+                found = place
+    return found
+
+
 class Root(Operation):
     """Make the rootfs directory a mount, which pivot_root needs: the union of layers, or itself."""
 
-    fstype: str = ""
-    source: str = ""
-    options: MountOptions = _PLAIN
+    def __init__(self, fstype: str = "", source: str = "", options: Optional[MountOptions] = None) -> None:
+        self.fstype = fstype
+        self.source = source
+        self.options = options or MountOptions()
 
     def describe(self) -> str:
         return f"mount {self.fstype or 'rootfs'} on /"
 
-    def execute(self, context: Context) -> None:
+    def prepare(self, context: Context) -> None:
+        context.root = os.open(context.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if not self.fstype:
-            m.mount(context.rootfs, context.rootfs, None, m.MS_BIND | m.MS_REC)
-        elif self.fstype == "overlay" and len(self.options.data) >= os.sysconf("SC_PAGE_SIZE"):
-            self._mount_long_overlay(context.rootfs)
+            context.keep(self, m.open_tree(context.rootfs, m.OPEN_TREE_CLONE | m.AT_RECURSIVE))
+
+    def execute(self, context: Context) -> None:
+        place = context.root
+        if not self.fstype:
+            context.root = context.take(self)
+            m.mount_setattr(context.root, propagation=m.MS_PRIVATE, recursive=True)
+            m.move_mount(context.root, place)
+        elif self.fstype == "overlay" and (len(self.options.data) >= _PAGE or not context.mknod):
+            context.root = _long_overlay(self.options)
+            m.move_mount(context.root, place)
         else:
-            m.mount(self.source, context.rootfs, self.fstype, self.options.flags, self.options.data)
-        context.open_root()
-
-    def _mount_long_overlay(self, rootfs: str) -> None:
-        """mount(2) takes one page of options; fsconfig takes a layer at a time (Linux 6.5)."""
-        fs = m.fsopen("overlay")
-        try:
-            for word in self.options.data.split(","):
-                key, dummy, value = word.partition("=")
-                if key == "lowerdir":
-                    for layer in value.split(":"):
-                        m.fsconfig(fs, m.FSCONFIG_SET_STRING, "lowerdir+", layer)
-                else:
-                    m.fsconfig(fs, m.FSCONFIG_SET_STRING, key, value)
-            m.fsconfig(fs, m.FSCONFIG_CMD_CREATE)
-            mounted = m.fsmount(fs)
-        finally:
-            os.close(fs)
-        try:
-            place = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            m.move_mount(mounted, place)
-            os.close(place)
-        finally:
-            os.close(mounted)
+            m.mount(self.source, target.by_fd(place), self.fstype, self.options.flags, self.options.data)
+            context.root = os.open(context.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.close(place)
 
 
-@dataclass(frozen=True)
+def _long_overlay(options: MountOptions) -> int:
+    """mount(2) takes one page of options, and leaves it to a path to find what was mounted, which may lie where the
+    root of a user namespace can't go; fsconfig takes a layer at a time (Linux 6.5)."""
+    fs = m.fsopen("overlay")
+    try:
+        for word in options.data.split(","):
+            key, equals, value = word.partition("=")
+            if key == "lowerdir":
+                for layer in value.split(":"):
+                    m.fsconfig(fs, m.FSCONFIG_SET_STRING, "lowerdir+", layer)
+            elif equals:
+                m.fsconfig(fs, m.FSCONFIG_SET_STRING, key, value)
+            else:
+                m.fsconfig(fs, m.FSCONFIG_SET_FLAG, key)
+        m.fsconfig(fs, m.FSCONFIG_CMD_CREATE)
+        return m.fsmount(fs, _attributes(options.flags))
+    finally:
+        os.close(fs)
+
+
 class FileSystem(Operation):
     """Mount a file system of its own kind: proc, tmpfs, sysfs, mqueue, devpts …"""
 
-    fstype: str
-    source: str
-    destination: str
-    options: MountOptions
+    def __init__(self, fstype: str, source: str, destination: str, options: MountOptions) -> None:
+        self.fstype = fstype
+        self.source = source
+        self.destination = destination
+        self.options = options
 
     def describe(self) -> str:
         return f"mount {self.fstype} on {self.destination}"
 
     def execute(self, context: Context) -> None:
-        place = target.directory(context.root, self.destination)
+        find = target.ordinary_directory if self.fstype in ("proc", "sysfs") else target.directory
+        place = find(context.root, self.destination)
         try:
-            copied = _tree_copy(place) if self.options.copy_up else None
+            copied = read_tree(place) if self.options.copy_up else None
             m.mount(self.source, target.by_fd(place), self.fstype, self.options.flags, self.options.data)
         except KernelError as error:
-            raise _named(error, self.describe()) from None
+            raise named(error, self.describe()) from None
         finally:
             os.close(place)
+        if copied is not None or self.options.propagation:
+            self._finish(context, copied)
+
+    def _finish(self, context: Context, copied: Optional[Copied]) -> None:
         mounted = target.directory(context.root, self.destination)
         try:
             if copied is not None:
-                _fill(mounted, copied)
-            _propagate(mounted, self.options)
+                fill(mounted, copied)
+            for propagation in self.options.propagation:
+                m.mount("none", target.by_fd(mounted), None, propagation)
         finally:
             os.close(mounted)
 
 
-@dataclass(frozen=True)
 class Bind(Operation):
     """Show a file or directory of the host."""
 
-    source: str
-    destination: str
-    options: MountOptions
+    def __init__(self, source: str, destination: str, options: MountOptions) -> None:
+        self.source = source
+        self.destination = destination
+        self.options = options
 
     def describe(self) -> str:
         return f"bind {self.source} on {self.destination}"
 
-    def execute(self, context: Context) -> None:
+    def prepare(self, context: Context) -> None:
         recursive = m.AT_RECURSIVE if self.options.flags & m.MS_REC else 0
         try:
-            tree = m.open_tree(self.source, m.OPEN_TREE_CLONE | recursive)
+            context.keep(self, m.open_tree(self.source, m.OPEN_TREE_CLONE | recursive))
         except KernelError as error:
-            raise _named(error, self.describe()) from None
+            raise named(error, self.describe()) from None
+
+    def execute(self, context: Context) -> None:
+        tree = context.take(self)
         try:
-            place = target.like(context.root, self.destination, self.source)
+            place = target.like_fd(context.root, self.destination, tree)
             try:
-                attach(tree, place, self.options, recursive=bool(recursive))
+                attach(tree, place, self.options, recursive=bool(self.options.flags & m.MS_REC))
             finally:
                 os.close(place)
         except KernelError as error:
-            raise _named(error, self.describe()) from None
+            raise named(error, self.describe()) from None
         finally:
             os.close(tree)
 
 
-@dataclass(frozen=True)
-class Node(Operation):
-    """A device: made by mknod(2), or bound from the host where a user namespace forbids that."""
+class Remount(Operation):
+    """Give a mount the flags that had to wait until what lies on it was made."""
 
-    path: str
-    kind: str
-    major: int
-    minor: int
-    mode: int = 0o666
-    uid: int = 0
-    gid: int = 0
+    def __init__(self, destination: str, flags: int) -> None:
+        self.destination = destination
+        self.flags = flags
 
     def describe(self) -> str:
-        return f"make device {self.path}"
+        return f"remount {self.destination}"
 
     def execute(self, context: Context) -> None:
-        if not context.mknod:
-            Bind(self.path, self.path, MountOptions(m.MS_BIND)).execute(context)
-            return
-        parent_path, dummy, name = self.path.rpartition("/")
-        parent = target.directory(context.root, parent_path)
-        kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+        mounted = target.directory(context.root, self.destination)
         try:
-            _remove_other(parent, name)
-            os.mknod(name, self.mode | kinds[self.kind], os.makedev(self.major, self.minor), dir_fd=parent)
-            os.chmod(target.by_fd(parent) + "/" + name, self.mode)
-            os.chown(name, self.uid, self.gid, dir_fd=parent, follow_symlinks=False)
-        except OSError as error:
-            raise KernelError("mknod", self.path, error.errno or 0) from None
-        finally:
-            os.close(parent)
-
-
-@dataclass(frozen=True)
-class Link(Operation):
-    """A symlink that the runtime-spec wants in /dev; what is there already stays."""
-
-    path: str
-    to: str
-
-    def describe(self) -> str:
-        return f"link {self.path}"
-
-    def execute(self, context: Context) -> None:
-        parent_path, dummy, name = self.path.rpartition("/")
-        parent = target.directory(context.root, parent_path)
-        try:
-            os.symlink(self.to, name, dir_fd=parent)
-        except FileExistsError:
-            pass
-        finally:
-            os.close(parent)
-
-
-@dataclass(frozen=True)
-class Mask(Operation):
-    """Hide a path: /dev/null over a file, an empty read-only tmpfs over a directory. A missing one needs no hiding."""
-
-    path: str
-
-    def describe(self) -> str:
-        return f"mask {self.path}"
-
-    def execute(self, context: Context) -> None:
-        place = target.optional(context.root, self.path)
-        if place < 0:
-            return
-        try:
-            if stat.S_ISDIR(os.fstat(place).st_mode):
-                m.mount("tmpfs", target.by_fd(place), "tmpfs", m.MS_RDONLY, "size=0k,nr_inodes=2")
-                return
-            null = _null(context.root)
-            tree = m.open_tree(target.by_fd(null), m.OPEN_TREE_CLONE)
-            try:
-                m.move_mount(tree, place)
-            finally:
-                os.close(tree)
-                os.close(null)
-        finally:
-            os.close(place)
-
-
-@dataclass(frozen=True)
-class ReadOnly(Operation):
-    """Let a path be read and not written, with all that is mounted below it."""
-
-    path: str
-
-    def describe(self) -> str:
-        return f"make {self.path} read-only"
-
-    def execute(self, context: Context) -> None:
-        place = target.optional(context.root, self.path)
-        if place < 0:
-            return
-        try:
-            tree = m.open_tree(target.by_fd(place), m.OPEN_TREE_CLONE | m.AT_RECURSIVE)
-            try:
-                attach(tree, place, MountOptions(m.MS_BIND | m.MS_REC | m.MS_RDONLY), recursive=True)
-            finally:
-                os.close(tree)
-        finally:
-            os.close(place)
-
-
-@dataclass(frozen=True)
-class CgroupV1(Operation):
-    """A tmpfs with the container's own group of every hierarchy in it."""
-
-    destination: str
-    groups: tuple[tuple[str, str], ...]  # name below the destination, directory on the host
-    options: MountOptions
-
-    def describe(self) -> str:
-        return f"mount cgroup on {self.destination}"
-
-    def execute(self, context: Context) -> None:
-        writable = MountOptions(self.options.flags & ~m.MS_RDONLY, data="mode=755")
-        FileSystem("tmpfs", "tmpfs", self.destination, writable).execute(context)
-        flags = MountOptions(m.MS_BIND | self.options.flags)
-        for name, source in self.groups:
-            Bind(source, f"{self.destination}/{name}", flags).execute(context)
-        if self.options.flags & m.MS_RDONLY:
-            mounted = target.directory(context.root, self.destination)
-            try:
-                _set_flags(mounted, self.options, recursive=False)
-            finally:
-                os.close(mounted)
-
-
-@dataclass(frozen=True)
-class Cgroup2(Operation):
-    """The unified hierarchy from the container's own group down."""
-
-    destination: str
-    group: str
-    options: MountOptions
-
-    def describe(self) -> str:
-        return f"mount cgroup2 on {self.destination}"
-
-    def execute(self, context: Context) -> None:
-        try:
-            FileSystem("cgroup2", "cgroup", self.destination, self.options).execute(context)
+            m.mount("none", target.by_fd(mounted), None, m.MS_REMOUNT | m.MS_BIND | self.flags)
         except KernelError as error:
-            if error.errno not in (errno.EPERM, errno.EBUSY):
-                raise
-            Bind(self.group, self.destination, MountOptions(self.options.flags | m.MS_BIND)).execute(context)
-
-
-def _null(root: int) -> int:
-    """The container's own /dev/null where it is the device; an image can put anything there."""
-    fd = target.optional(root, "/dev/null")
-    if fd >= 0:
-        info = os.fstat(fd)
-        if stat.S_ISCHR(info.st_mode) and info.st_rdev == os.makedev(1, 3):
-            return fd
-        os.close(fd)
-    return os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
+            raise named(error, self.describe()) from None
+        finally:
+            os.close(mounted)
 
 
 def attach(tree: int, place: int, options: MountOptions, *, recursive: bool) -> None:
@@ -325,48 +248,36 @@ def attach(tree: int, place: int, options: MountOptions, *, recursive: bool) -> 
         if error.errno != errno.ENOSYS:  # before Linux 5.12 flags come after, by a remount
             raise
         m.move_mount(tree, place)
-        m.mount("none", target.by_fd(tree), None, m.MS_REMOUNT | m.MS_BIND | _kept(options))
+        m.mount("none", target.by_fd(tree), None, m.MS_REMOUNT | m.MS_BIND | options.flags & ~(m.MS_REC | m.MS_BIND))
         return
     m.move_mount(tree, place)
 
 
-_ATTRIBUTES = {
-    m.MS_RDONLY: m.MOUNT_ATTR_RDONLY,
-    m.MS_NOSUID: m.MOUNT_ATTR_NOSUID,
-    m.MS_NODEV: m.MOUNT_ATTR_NODEV,
-    m.MS_NOEXEC: m.MOUNT_ATTR_NOEXEC,
-    m.MS_NOSYMFOLLOW: 0x00200000,
-    m.MS_NODIRATIME: 0x00000080,
-}
-_NOATIME, _STRICTATIME, _ATIME_MASK = 0x10, 0x20, 0x70
-
-
-def _kept(options: MountOptions) -> int:
-    return options.flags & ~(m.MS_REC | m.MS_BIND)
-
-
 def _set_attributes(fd: int, options: MountOptions, recursive: bool) -> None:
-    attr_set = sum(attribute for flag, attribute in _ATTRIBUTES.items() if options.flags & flag)
-    attr_clr = sum(attribute for flag, attribute in _ATTRIBUTES.items() if options.cleared & flag)
+    attr_set, attr_clr = _attributes(options.flags), 0
     if options.flags & (m.MS_NOATIME | m.MS_STRICTATIME):
-        attr_set |= _NOATIME if options.flags & m.MS_NOATIME else _STRICTATIME
-        attr_clr |= _ATIME_MASK
+        attr_clr |= MOUNT_ATTR_ATIME
     if attr_set or attr_clr:
         m.mount_setattr(fd, attr_set=attr_set, attr_clr=attr_clr, recursive=recursive)
+    # What is taken away is taken from the top alone: "rw" on a directory must not open a read-only mount below it.
+    cleared = _attributes(options.cleared)
+    if cleared:
+        m.mount_setattr(fd, attr_clr=cleared)
+    if options.recursive_set or options.recursive_clear:
+        m.mount_setattr(fd, attr_set=options.recursive_set, attr_clr=options.recursive_clear, recursive=True)
     for propagation in options.propagation or (m.MS_PRIVATE | m.MS_REC,):
         m.mount_setattr(fd, propagation=propagation & ~m.MS_REC, recursive=bool(propagation & m.MS_REC))
 
 
-def _set_flags(mounted: int, options: MountOptions, *, recursive: bool) -> None:
-    m.mount("none", target.by_fd(mounted), None, m.MS_REMOUNT | m.MS_BIND | _kept(options))
+def _attributes(flags: int) -> int:
+    """MOUNT_ATTR_* of MS_*."""
+    result = sum(attribute for flag, attribute in ATTRIBUTES.items() if flags & flag)
+    if flags & m.MS_NOATIME:
+        return result | MOUNT_ATTR_NOATIME
+    return result | MOUNT_ATTR_STRICTATIME if flags & m.MS_STRICTATIME else result
 
 
-def _propagate(mounted: int, options: MountOptions) -> None:
-    for propagation in options.propagation:
-        m.mount("none", target.by_fd(mounted), None, propagation)
-
-
-def _named(error: KernelError, operation: str) -> KernelError:
+def named(error: KernelError, operation: str) -> KernelError:
     """The same error in the words of the operation: /proc/self/fd/7 says nothing to anybody."""
     return KernelError(operation, errno=error.errno, hint=error.hint or _HINTS.get(error.errno, ""))
 
@@ -375,62 +286,3 @@ _HINTS = {
     errno.EPERM: "in a user namespace the kernel refuses a new proc or sysfs when the host's own has mounts over it",
     errno.ENODEV: "this kernel does not have the file system",
 }
-
-
-def _remove_other(parent: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass
-
-
-def _tree_copy(place: int) -> Optional[list[tuple[str, int, int, int, bytes]]]:
-    """The regular files and directories below, for tmpcopyup: (path, mode, uid, gid, content)."""
-    found: list[tuple[str, int, int, int, bytes]] = []
-    base = target.by_fd(place)
-    for directory, names, files in os.walk(base):
-        for name in sorted(names) + sorted(files):
-            info = os.lstat(f"{directory}/{name}")
-            content = b""
-            if stat.S_ISREG(info.st_mode):
-                with open(f"{directory}/{name}", "rb") as file:
-                    content = file.read()
-            elif stat.S_ISLNK(info.st_mode):
-                content = os.readlink(os.fsencode(f"{directory}/{name}"))
-            found.append((f"{directory}/{name}"[len(base) + 1 :], info.st_mode, info.st_uid, info.st_gid, content))
-    return found
-
-
-def _fill(place: int, entries: list[tuple[str, int, int, int, bytes]]) -> None:
-    base = target.by_fd(place)
-    for path, mode, uid, gid, content in entries:
-        name = f"{base}/{path}"
-        if stat.S_ISDIR(mode):
-            os.mkdir(name)
-        elif stat.S_ISLNK(mode):
-            os.symlink(content, os.fsencode(name))
-        elif stat.S_ISREG(mode):
-            with open(name, "xb") as file:
-                file.write(content)
-        else:
-            continue
-        os.chown(name, uid, gid, follow_symlinks=False)
-        if not stat.S_ISLNK(mode):
-            os.chmod(name, stat.S_IMODE(mode))
-
-
-__all__ = [
-    "Bind",
-    "Cgroup2",
-    "CgroupV1",
-    "Context",
-    "FileSystem",
-    "Link",
-    "Mask",
-    "Node",
-    "Operation",
-    "Propagation",
-    "ReadOnly",
-    "Root",
-    "attach",
-]

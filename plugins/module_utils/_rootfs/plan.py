@@ -10,47 +10,43 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._kernel import mount as m
-from .ops import Bind, Cgroup2, CgroupV1, FileSystem, Link, Mask, Node, Operation, Propagation, ReadOnly, Root
+from .cgroups import Cgroup2, CgroupV1
+from .devices import DEFAULT, LINKS, Link, Node
+from .ops import Bind, FileSystem, Operation, PrivateParent, Propagation, Remount, Root
 from .options import PROPAGATION, parse
+from .protect import Mask, ReadOnly
 
-# runtime-spec, config-linux.md, "Default Devices"
-_DEVICES = (
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-)
-_LINKS = (
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
-)
+# SELinux has labels of its own for what is in these.
+_UNLABELLED = ("proc", "sysfs", "mqueue")
 
 
 def operations(config: Mapping[str, Any], bundle: str, groups: Mapping[str, str]) -> list[Operation]:
     """``groups`` are the container's own cgroup directories on the host, by the name of the hierarchy; "" is v2's."""
     linux = config.get("linux") or {}
     mounts = list(config.get("mounts") or [])
-    spread = PROPAGATION.get(linux.get("rootfsPropagation") or "rprivate", m.MS_PRIVATE)
-    # Slave at the least: our mounts must not reach the host, whatever the container's own tree is to be.
-    outer = m.MS_SLAVE if spread & (m.MS_SLAVE | m.MS_SHARED) else m.MS_PRIVATE
-    result: list[Operation] = [Propagation(outer | m.MS_REC)]
+    result: list[Operation] = [_outer(linux, mounts)]
     if mounts and mounts[0]["destination"] == "/":
         root = mounts.pop(0)
         result.append(Root(root.get("type", ""), root.get("source", ""), parse(root.get("options") or [])))
     else:
         result.append(Root())
+    late: list[Operation] = []
+    own_cgroups = any(entry["type"] == "cgroup" for entry in linux.get("namespaces") or [])
     for entry in mounts:
-        result.append(_mount(entry, bundle, groups))
-    if any(entry["destination"] == "/dev" and not _is_bind(entry) for entry in mounts):
-        result += [Node(path, "c", major, minor) for path, major, minor in _DEVICES]
-        result += [Link(path, to) for path, to in _LINKS]
+        if _is_bind(entry):
+            # Relative sources are relative to the bundle (config.md, "Mounts").
+            source = os.path.join(bundle, entry.get("source", ""))
+            result.append(Bind(source, entry["destination"], parse(entry.get("options") or [])))
+        elif entry.get("type") in ("cgroup", "cgroup2"):
+            _cgroup(entry, groups, own_cgroups, result, late)
+        else:
+            _file_system(entry, linux.get("mountLabel") or "", result, late)
+    if not any(_path(entry) == "/dev" and _is_bind(entry) for entry in mounts):
+        result += [Node(path, "c", major, minor) for path, major, minor in DEFAULT]
+        result += [Link(path, to) for path, to in LINKS]
+        result.append(Link("/dev/ptmx", "pts/ptmx", replace=True))
     result += [_node(entry) for entry in linux.get("devices") or []]
-    return result
+    return [*result, *late]
 
 
 def protections(config: Mapping[str, Any]) -> list[Operation]:
@@ -60,22 +56,53 @@ def protections(config: Mapping[str, Any]) -> list[Operation]:
     return [*read_only, *(Mask(path) for path in linux.get("maskedPaths") or [])]
 
 
+def root_propagation(config: Mapping[str, Any]) -> int:
+    """What the container's / is to be once it is the only root; 0 for as it is."""
+    flags = PROPAGATION.get((config.get("linux") or {}).get("rootfsPropagation") or "", 0)
+    return 0 if flags & m.MS_PRIVATE else flags
+
+
+def _outer(linux: Mapping[str, Any], mounts: list[Mapping[str, Any]]) -> Operation:
+    """How far the new mount namespace is cut off from the host's: no further than what a mount asks for."""
+    words = {word for entry in mounts if _is_bind(entry) for word in entry.get("options") or [] if word in PROPAGATION}
+    asked = 0
+    for word in (*words, linux.get("rootfsPropagation") or "rprivate"):
+        asked |= PROPAGATION.get(word, 0)
+    if any(word.endswith("shared") for word in words):
+        return PrivateParent()
+    return Propagation((m.MS_SLAVE if asked & (m.MS_SLAVE | m.MS_SHARED) else m.MS_PRIVATE) | m.MS_REC)
+
+
+def _path(entry: Mapping[str, Any]) -> str:
+    return os.path.normpath(str(entry["destination"]))
+
+
 def _is_bind(entry: Mapping[str, Any]) -> bool:
     return entry.get("type") == "bind" or bool({"bind", "rbind"} & set(entry.get("options") or []))
 
 
-def _mount(entry: Mapping[str, Any], bundle: str, groups: Mapping[str, str]) -> Operation:
-    destination, kind = entry["destination"], entry.get("type") or "none"
-    options = parse(entry.get("options") or [])
-    if _is_bind(entry):
-        # Relative sources are relative to the bundle (config.md, "Mounts").
-        return Bind(os.path.join(bundle, entry.get("source", "")), destination, options)
-    if kind in ("cgroup", "cgroup2"):
-        if "" in groups:
-            return Cgroup2(destination, groups[""], options)
-        named = tuple((name.lstrip("="), path) for name, path in groups.items())
-        return CgroupV1(destination, named, options)
-    return FileSystem(kind, entry.get("source") or kind, destination, options)
+def _file_system(entry: Mapping[str, Any], label: str, result: list[Operation], late: list[Operation]) -> None:
+    """A read-only tmpfs is filled first: mount points of others may have to be made in it."""
+    kind = entry.get("type") or "none"
+    context = [f'context="{label}"'] if label and kind not in _UNLABELLED else []
+    options = parse([*(entry.get("options") or []), *context])
+    wait = kind == "tmpfs" and options.flags & m.MS_RDONLY
+    if wait:
+        late.append(Remount(entry["destination"], options.flags))
+    source = entry.get("source") or kind
+    result.append(FileSystem(kind, source, entry["destination"], options.writable() if wait else options))
+
+
+def _cgroup(
+    entry: Mapping[str, Any], groups: Mapping[str, str], own: bool, result: list[Operation], late: list[Operation]
+) -> None:
+    destination, options = entry["destination"], parse(entry.get("options") or [])
+    if "" in groups:
+        result.append(Cgroup2(destination, groups[""], options, own=own))
+        return
+    result.append(CgroupV1(destination, tuple((name.lstrip("="), path) for name, path in groups.items()), options))
+    if options.flags & m.MS_RDONLY:
+        late.append(Remount(destination, options.flags))
 
 
 def _node(entry: Mapping[str, Any]) -> Node:

@@ -19,8 +19,8 @@ def load(bundle: str) -> Config:
     """The bundle's config.json, parsed and checked."""
     path = os.path.join(bundle, "config.json")
     try:
-        with open(path, "rb") as file:
-            config = json.load(file)
+        with open(path, "rb", buffering=0) as file:
+            config = json.loads(file.readall())
     except FileNotFoundError:
         raise SpecError("file", f"there is none in {bundle}") from None
     except ValueError as error:

@@ -6,23 +6,23 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any, Optional
 
 from .._cgroup.manager import Manager, open_manager
-from .._errors import KernelError, StartError, VesselError
-from .._kernel import namespaces
-from .._kernel.process import namespace_id, start_time
+from .._errors import InUseError, StartError, VesselError
+from .._kernel.process import start_time
 from .._rootfs import plan as rootfs_plan
 from . import bundle as bundles
-from . import hooks, init, launch
+from . import console, gate, hooks, init, launch, spawn
 from .channel import Channel, raised
+from .delete import discard
 from .state import State, directory
 
-# Joined in the parent: they take effect for its children only (pid_namespaces(7), time_namespaces(7)).
-_FOR_CHILDREN = ("pid", "time")
+OCI_VERSION = "1.0.2"
+_BEFORE_START = ("prestart", "createRuntime", "createContainer", "startContainer")
+_AFTER_START = ("poststart", "poststop")
 
 
 class Creation:
@@ -67,29 +67,17 @@ class Creation:
 
     def abort(self) -> None:
         """Kill the child and take away what was made for it."""
-        try:
-            os.kill(self.pid, 9)
-            os.waitpid(self.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
-        os.close(self.pidfd)
+        _kill(self.pid, self.pidfd)
         discard(self.state.directory, self.state.manager())
 
 
-def discard(path: str, manager: Optional[Manager]) -> None:
-    """Remove a container's group and its directory."""
-    if manager is not None:
-        manager.kill()
-        manager.remove()
-    for name in ("gate", "state.json", "state.json.new"):
-        try:
-            os.unlink(f"{path}/{name}")
-        except FileNotFoundError:
-            pass
+def _kill(pid: int, pidfd: int) -> None:
     try:
-        os.rmdir(path)
-    except FileNotFoundError:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
         pass
+    os.close(pidfd)
 
 
 def begin(
@@ -113,15 +101,24 @@ def begin(
     child = _child(config, bundle)
     child.stdio, child.pivot, child.keyring = stdio, pivot, keyring
     child.preserve = tuple(preserve)
+    if child.terminal and not console_socket:
+        raise StartError("process.terminal is true, and no console socket was given", hint="use --console-socket")
     path = directory(root, container)
     manager = open_manager(_cgroup_path(config, container))
+    if manager.exists() and manager.pids():
+        raise InUseError("cgroup", manager.path, [f"pid {pid}" for pid in manager.pids()[:5]])
     _claim(path, container)
     opened: list[int] = []
     try:
         manager.create()
         manager.apply((config.get("linux") or {}).get("resources") or {})
-        _complete(child, config, path, manager, console_socket, opened)
-        return _launch(child, config, manager, root, container, bundle)
+        child.operations = rootfs_plan.operations(config, bundle, _groups(manager))
+        if child.terminal:
+            child.console = console.connect(console_socket)
+            opened.append(child.console)
+        child.gate = gate.listen(path)
+        state = State(root, _state(config, manager, container, bundle, child))
+        return _launch(child, config, manager, state, spawn.open_all(config, opened))
     except BaseException:
         discard(path, manager)
         raise
@@ -165,30 +162,11 @@ def _child(config: dict[str, Any], bundle: str) -> init.Child:
     size = config["process"].get("consoleSize") or {}
     child.window = (int(size.get("height") or 0), int(size.get("width") or 0))
     kinds = {entry["type"]: entry.get("path") or "" for entry in linux.get("namespaces") or []}
-    child.new_user = kinds.get("user") == ""
+    child.mapped = "user" in kinds
     child.new_cgroup = kinds.get("cgroup") == ""
-    return child
-
-
-def _complete(
-    child: init.Child, config: dict[str, Any], path: str, manager: Manager, console_socket: str, opened: list[int]
-) -> None:
-    """What needs the host: descriptors of namespaces, the gate, the console's socket."""
-    groups = _groups(manager)
-    child.operations = rootfs_plan.operations(config, os.path.dirname(child.rootfs) or "/", groups)
     child.protections = rootfs_plan.protections(config)
-    child.joins = _joins(config, opened)
-    declared = config.get("hooks") or {}
-    child.hooks_inside = declared.get("createContainer") or []
-    child.start_hooks = declared.get("startContainer") or []
-    if any(declared.get(kind) for kind in ("prestart", "createRuntime", "createContainer", "startContainer")):
-        child.run_hooks = hooks.runner({"ociVersion": "1.0.2", "id": os.path.basename(path), "status": "created"})
-    if child.terminal:
-        if not console_socket:
-            raise StartError("process.terminal is true, and no console socket was given", hint="use --console-socket")
-        child.console = _connect(console_socket)
-        opened.append(child.console)
-    child.gate = _listen(f"{path}/gate")
+    child.root_propagation = rootfs_plan.root_propagation(config)
+    return child
 
 
 def _groups(manager: Manager) -> dict[str, str]:
@@ -199,125 +177,90 @@ def _groups(manager: Manager) -> dict[str, str]:
     return {os.path.basename(path[: -len(manager.path)]): path for path in directories}
 
 
-def _connect(path: str) -> int:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.connect(path)
-    except OSError as error:
-        raise KernelError("connect to the console socket", path, error.errno or 0) from None
-    return sock.detach()
-
-
-def _listen(path: str) -> socket.socket:
-    """A socket address has 108 bytes; through the directory's descriptor the path's length does not matter."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with DirectoryFd(os.path.dirname(path)) as fd:
-        sock.bind(f"/proc/self/fd/{fd}/{os.path.basename(path)}")
-    sock.listen(1)
-    return sock
-
-
-class DirectoryFd:
-    """A directory open for a while."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> int:
-        self.fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return self.fd
-
-    def __exit__(self, *error: object) -> None:
-        os.close(self.fd)
-
-
-def _joins(config: dict[str, Any], opened: list[int]) -> list[tuple[str, int]]:
-    """Namespaces to be joined by path, the user namespace first."""
-    found = []
-    for entry in (config.get("linux") or {}).get("namespaces") or []:
-        if entry.get("path"):
-            fd = os.open(entry["path"], os.O_RDONLY | os.O_CLOEXEC)
-            opened.append(fd)
-            found.append((entry["type"], fd))
-    return sorted(found, key=lambda join: join[0] != "user")
-
-
 def _launch(
-    child: init.Child, config: dict[str, Any], manager: Manager, root: str, container: str, bundle: str
+    child: init.Child, config: dict[str, Any], manager: Manager, state: State, joins: list[tuple[str, int]]
 ) -> Creation:
     ours, child.channel = Channel.pair()
-    before = [(kind, fd) for kind, fd in child.joins if kind in _FOR_CHILDREN]
-    child.joins = [(kind, fd) for kind, fd in child.joins if kind not in _FOR_CHILDREN]
-    flags = _clone_flags(config)
+    _add_hooks(child, config, state)
     cgroup_fd = manager.clone_fd()
-    with _ForChildren(before):
-        pid, pidfd = namespaces.clone3(flags, cgroup_fd=-1 if cgroup_fd is None else cgroup_fd)
-        if pid == 0:
-            init.main(child)
-    child.channel.close()
-    if cgroup_fd is not None:
-        os.close(cgroup_fd)
-    data = _state(config, manager, container, bundle, child.rootfs, pid)
-    creation = Creation(State(root, data), config, ours, pidfd)
     try:
-        if cgroup_fd is None:
+        pid, pidfd = _clone(child, config, ours, joins, -1 if cgroup_fd is None else cgroup_fd)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        child.channel.close()
+        if cgroup_fd is not None:
+            os.close(cgroup_fd)
+    try:
+        if cgroup_fd is None or _joins_user(joins):
             manager.add(pid)
-        if child.new_user:
-            _map_users(config, pid)
-        creation.state.save()
+        if child.mapped and not _joins_user(joins):
+            spawn.map_users(config, pid)
+        if child.mapped:
+            launch.raise_limits(child.plan, pid)
+        launch.set_oom_score(child.plan, pid)
+        state.born(pid, start_time(pid) or 0)
+        state.save(child.plan.seccomp)
         ours.send(go=True)
     except BaseException:
         ours.close()
-        creation.abort()
+        _kill(pid, pidfd)
         raise
-    return creation
+    return Creation(state, config, ours, pidfd)
 
 
-def _clone_flags(config: dict[str, Any]) -> int:
-    """New namespaces all at once, but for the cgroup's, which must wait until the process is in its group."""
-    entries = (config.get("linux") or {}).get("namespaces") or []
-    kinds = [entry["type"] for entry in entries if not entry.get("path") and entry["type"] != "cgroup"]
-    return sum(namespaces.FLAGS[kind] for kind in kinds)
+def _clone(
+    child: init.Child, config: dict[str, Any], ours: Channel, joins: list[tuple[str, int]], cgroup_fd: int
+) -> tuple[int, int]:
+    flags, offsets = spawn.new_flags(config), (config.get("linux") or {}).get("timeOffsets") or {}
+    if _joins_user(joins):
+        between = spawn.clone_as_sibling(flags, joins, child.channel, lambda: init.main(child))
+        child.channel.close()
+        return spawn.hear_of_birth(ours, between)
+    around, child.joins = spawn.sides(config, joins)
+    pid, pidfd = spawn.clone(flags, around, offsets, cgroup_fd=cgroup_fd)
+    if pid == 0:
+        init.main(child)
+    return pid, pidfd
 
 
-class _ForChildren:
-    """pid and time namespaces of the children to come, and back again."""
-
-    def __init__(self, joins: Sequence[tuple[str, int]]) -> None:
-        self.joins = joins
-
-    def __enter__(self) -> None:
-        for kind, fd in self.joins:
-            namespaces.setns(fd, namespaces.FLAGS[kind])
-
-    def __exit__(self, *error: object) -> None:
-        for kind, dummy in self.joins:
-            home = os.open(f"/proc/self/ns/{namespaces.FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
-            namespaces.setns(home, namespaces.FLAGS[kind])
-            os.close(home)
+def _joins_user(joins: Sequence[tuple[str, int]]) -> bool:
+    return any(kind == "user" for kind, dummy in joins)
 
 
-def _map_users(config: dict[str, Any], pid: int) -> None:
-    for key, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
-        lines = [f"{m['containerID']} {m['hostID']} {m['size']}" for m in config["linux"][key]]
-        try:
-            with open(f"/proc/{pid}/{file}", "w") as out:
-                out.write("\n".join(lines))
-        except OSError as error:
-            raise KernelError(f"write {'; '.join(lines)} to", f"/proc/{pid}/{file}", error.errno or 0) from None
+def _add_hooks(child: init.Child, config: dict[str, Any], state: State) -> None:
+    declared = config.get("hooks") or {}
+    child.hooks_inside = declared.get("createContainer") or []
+    child.start_hooks = declared.get("startContainer") or []
+    if not any(declared.get(kind) for kind in _BEFORE_START):
+        return
+    told = {
+        "ociVersion": OCI_VERSION,
+        "id": state.id,
+        "status": "creating",
+        "pid": 1,  # as it is inside, where these run
+        "bundle": state.bundle,
+        "annotations": state.data["annotations"],
+    }
+    inside, at_start = hooks.runner(told), hooks.runner({**told, "status": "created"})
+    child.run_hooks = lambda declared, kind: (inside if kind == "createContainer" else at_start)(declared, kind)
 
 
-def _state(
-    config: dict[str, Any], manager: Manager, container: str, bundle: str, rootfs: str, pid: int
-) -> dict[str, Any]:
-    return {
+def _state(config: dict[str, Any], manager: Manager, container: str, bundle: str, child: init.Child) -> dict[str, Any]:
+    result = {
         "id": container,
-        "pid": pid,
-        "start_time": start_time(pid) or 0,
+        "pid": 0,
+        "start_time": 0,
         "bundle": bundle,
-        "rootfs": rootfs,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z",
+        "rootfs": child.rootfs,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "annotations": config.get("annotations") or {},
         "cgroup": manager.path,
-        "user_namespace": namespace_id(pid, "user"),
+        # What exec and the last hooks need: the bundle may change, or be gone by then.
+        "hooks": {kind: (config.get("hooks") or {}).get(kind) or [] for kind in _AFTER_START},
+        "capabilities": config["process"].get("capabilities") or {},
     }
+    if child.plan.seccomp is not None:
+        result["seccomp_flags"] = child.plan.seccomp_flags
+    return result

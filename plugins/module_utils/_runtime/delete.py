@@ -7,49 +7,66 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
+from typing import Optional
 
+from .._cgroup.manager import Manager
 from .._errors import NotFoundError
+from .._kernel.process import send
 from . import hooks
-from .bundle import load as load_bundle
-from .create import discard
-from .state import directory, load
+from .state import FILES, State, directory, load
 
 
-def delete(root: str, container: str, *, force: bool = False) -> None:
-    """Remove a stopped container; with ``force`` a running one is killed first, and a missing one is no error."""
+def delete(root: str, container: str, *, force: bool = False, warn: Callable[[str], None] = hooks.silent) -> None:
+    """Remove a stopped container; with ``force`` a running one is killed first, and a missing one is no error.
+
+    A poststop hook that fails is told to ``warn``.
+    """
     try:
         state = load(root, container)
     except NotFoundError:
-        path = directory(root, container)
         if not force:
             raise
-        if os.path.isdir(path):  # create was killed before it wrote the state
-            discard(path, None)
+        discard(directory(root, container), None)  # create was killed before it wrote the state
         return
     if not force:
         state.require("delete")
-    elif state.alive():
-        _end(state.pid)
     manager = state.manager()
+    if force:
+        _end(state, manager)
+    discard(state.directory, manager)
+    hooks.run_after(state.to_oci(), state.hooks("poststop"), "poststop", warn)
+
+
+def discard(path: str, manager: Optional[Manager]) -> None:
+    """Remove a container's group and its directory."""
+    if manager is not None:
+        manager.kill()
+        manager.remove()
+    for name in FILES:
+        try:
+            os.unlink(f"{path}/{name}")
+        except FileNotFoundError:
+            pass
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+
+
+def _end(state: State, manager: Manager) -> None:
+    """Kill and wait: the init of a pid namespace takes all in it along. A frozen process ends when it is thawed."""
+    fd = state.pidfd()
+    if fd >= 0:
+        send(fd, 9)
     if manager.exists() and manager.frozen():
         manager.freeze(False)
-    discard(state.directory, manager)
-    if os.path.exists(f"{state.bundle}/config.json"):
-        declared = load_bundle(state.bundle).get("hooks") or {}
-        hooks.run_all(state.to_oci(), declared.get("poststop") or [], "poststop")
-
-
-def _end(pid: int) -> None:
-    """Kill and wait: the init of a pid namespace takes all in it along."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    if fd < 0:
         return
     try:
-        os.kill(pid, 9)
         select.select([fd], [], [], 10)
-        os.waitpid(pid, os.WNOHANG)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+        os.waitpid(state.pid, os.WNOHANG)
+    except ChildProcessError:
+        pass  # somebody else's to reap
     finally:
         os.close(fd)

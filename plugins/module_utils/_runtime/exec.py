@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from .._errors import StartError, StateError
+from .._errors import KernelError, StartError, StateError
 from .._kernel import namespaces, process
-from . import init, launch
-from .bundle import load as load_bundle
+from . import console, launch, stdio
 from .channel import Channel, failure, raised
-from .create import _connect
 from .state import State, load
 from .validate import check_process
 
@@ -37,8 +37,9 @@ class Joining:
     """A process on its way into a container. Call ``advance`` whenever ``fd`` is readable, until it gives the process:
     between two calls the caller is free, however long the container's file system or its freezer makes it wait."""
 
-    def __init__(self, state: State, channel: Channel, between: int) -> None:
+    def __init__(self, state: State, plan: launch.Plan, channel: Channel, between: int) -> None:
         self._state = state
+        self._plan = plan
         self._channel = channel
         self._between = between
         self._pid = 0
@@ -73,6 +74,8 @@ class Joining:
             raise raised(message)
         self._pid = message["pid"]
         self._pidfd = process.pidfd_open(self._pid)
+        launch.raise_limits(self._plan, self._pid)
+        launch.set_oom_score(self._plan, self._pid)
         self._channel.send(go=True)
 
     def _reap_between(self) -> None:
@@ -107,6 +110,20 @@ def exec(root: str, container: str, spec: dict[str, Any], **options: Any) -> Exe
             return started
 
 
+class Program:
+    """What goes in: the plan of its end, and what it has open."""
+
+    def __init__(self, spec: dict[str, Any], state: State, fds: tuple[int, int, int], preserve: Sequence[int]) -> None:
+        own = {"capabilities": state.data["capabilities"]} if spec.get("capabilities") is None else {}
+        self.plan = launch.Plan({**spec, **own}, *state.seccomp())
+        self.fds = fds
+        self.preserve = tuple(preserve)
+        self.terminal = bool(spec.get("terminal"))
+        size = spec.get("consoleSize") or {}
+        self.window = (int(size.get("height") or 0), int(size.get("width") or 0))
+        self.console = -1
+
+
 def begin(
     root: str,
     container: str,
@@ -117,65 +134,80 @@ def begin(
     preserve: Sequence[int] = (),
     paused: bool = False,
 ) -> Joining:
-    """Send ``spec``, an object as config.json's process, into the container's namespaces and its cgroup."""
+    """Send ``spec``, an object as config.json's process, into the container's namespaces and its cgroup.
+
+    Without capabilities of its own it has the container's.
+    """
     check_process(spec)
     state = load(root, container)
     if not (paused and state.status() == "paused"):
         state.require("exec")
-    program, flags = launch.compile_seccomp(load_bundle(state.bundle))
-    child = init.Child()
-    child.plan = launch.Plan(spec, program, flags)
-    child.stdio, child.preserve = stdio, tuple(preserve)
-    child.terminal = bool(spec.get("terminal"))
-    size = spec.get("consoleSize") or {}
-    child.window = (int(size.get("height") or 0), int(size.get("width") or 0))
-    if child.terminal:
+    program = Program(spec, state, stdio, preserve)
+    if program.terminal:
         if not console_socket:
             raise StartError("process.terminal is true, and no console socket was given", hint="use --console-socket")
-        child.console = _connect(console_socket)
+        program.console = console.connect(console_socket)
     try:
-        return _start(state, child)
+        return _start(state, program)
     finally:
-        if child.console >= 0:
-            os.close(child.console)
+        if program.console >= 0:
+            os.close(program.console)
 
 
-def _start(state: State, child: init.Child) -> Joining:
-    ours, child.channel = Channel.pair()
-    target = process.pidfd_open(state.pid)
+def _start(state: State, program: Program) -> Joining:
+    ours, theirs = Channel.pair()
+    target = state.pidfd()
     try:
-        if not state.alive():  # the pid was given to another between the look and the open
+        if target < 0:
             raise StateError(f"container {state.id} is stopped")
         between = os.fork()
         if between == 0:
-            _between(state, child, target)
-        return Joining(state, ours, between)
+            _between(state, program, theirs, target)
+        return Joining(state, program.plan, ours, between)
     except BaseException:
         ours.close()
         raise
     finally:
-        child.channel.close()
-        os.close(target)
+        theirs.close()
+        if target >= 0:
+            os.close(target)
 
 
-def _between(state: State, child: init.Child, target: int) -> None:
+def _between(state: State, program: Program, channel: Channel, target: int) -> None:
     """Join, then clone: a process enters a pid namespace only by being born into it. CLONE_PARENT makes the new
     process a child of who called exec."""
     step = "exec"
     try:
+        gc.disable()  # as in init.main
         process.set_dumpable(False)
+        step = "label"
+        launch.set_label(program.plan)
         step = "cgroup"
-        state.manager().add(os.getpid())
+        _enter_cgroup(state)
         step = "namespaces"
         flags = _different(state.pid)
         namespaces.setns(target, flags)
         pid, dummy = namespaces.clone3(namespaces.CLONE_PARENT)
         if pid == 0:
-            _inside(child, user=bool(flags & namespaces.CLONE_NEWUSER))
-        child.channel.send(pid=pid)
+            _inside(program, channel, user=bool(flags & namespaces.CLONE_NEWUSER))
+        channel.send(pid=pid)
     except BaseException as error:
-        child.channel.send(**failure(step, error))
+        channel.send(**failure(step, error))
     os._exit(0)
+
+
+def _enter_cgroup(state: State) -> None:
+    """The container's group; that of its first process where v2 lets nobody into the group itself, because the
+    container has shared out its controllers (cgroups(7), "no internal processes")."""
+    manager = state.manager()
+    try:
+        manager.add(os.getpid())
+    except KernelError as error:
+        if error.errno not in (errno.EBUSY, errno.EOPNOTSUPP) or not manager.unified():
+            raise
+        with open(f"/proc/{state.pid}/cgroup") as file:
+            path = next(line[3:].strip() for line in file if line.startswith("0::"))
+        type(manager)(path, manager.root).add(os.getpid())
 
 
 def _different(pid: int) -> int:
@@ -188,52 +220,50 @@ def _different(pid: int) -> int:
     return flags
 
 
-def _inside(child: init.Child, *, user: bool) -> None:
+def _inside(program: Program, channel: Channel, *, user: bool) -> None:
     """The new process, in the container."""
-    child.step = "descriptors"
+    step = "descriptors"
     try:
-        own = {0, 1, 2, child.channel.fileno(), *child.preserve, *child.stdio}
-        if child.console >= 0:
-            own.add(child.console)
+        own = {0, 1, 2, channel.fileno(), *program.preserve, *program.fds}
+        if program.console >= 0:
+            own.add(program.console)
         process.close_all_but(own)
         process.reset_signals()
         os.setsid()
-        if child.channel.receive() is None:
+        if channel.receive() is None:
             os._exit(1)
-        child.step = "user"
+        step = "user"
         if user:
             process.setgroups([])
             os.setgid(0)
             os.setuid(0)
-        child.step = "rlimits"
-        launch.set_limits(child.plan)
-        launch.set_oom_score(child.plan)
-        child.step = "exec"
-        launch.set_home(child.plan)
-        path = launch.find(child.plan)
-        child.step = "console"
-        if child.terminal:
-            _terminal(child)
-        child.step = "stdio"
-        init.set_stdio(child)
-        child.step = "user and capabilities"
-        launch.become(child.plan)
-        for fd in child.preserve:
+        step = "rlimits"
+        launch.set_limits(program.plan)
+        launch.set_home(program.plan)
+        step = "exec"
+        path = launch.find(program.plan)
+        step = "console"
+        if program.terminal:
+            _terminal(program)
+        step = "stdio"
+        stdio.install(program.fds, program.plan, terminal=program.terminal)
+        step = "user and capabilities"
+        launch.become(program.plan)
+        for fd in program.preserve:
             os.set_inheritable(fd, True)
-        child.step = "exec"
-        launch.execute(child.plan, path)
+        step = "exec"
+        launch.execute(program.plan, path)
     except BaseException as error:
         try:
-            child.channel.send(**failure(child.step, error))
+            channel.send(**failure(step, error))
         except OSError:
             pass
     os._exit(1)
 
 
-def _terminal(child: init.Child) -> None:
-    master, number = init.open_terminal("/dev/pts/ptmx", child.window)
-    slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    os.fchown(slave, child.plan.uid, -1)
-    init.send_fd(child.console, master, f"/dev/pts/{number}")
-    os.close(master)
-    child.stdio = (slave, slave, slave)
+def _terminal(program: Program) -> None:
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    master, slave, name = console.open_pair(root, program.window)
+    os.close(root)
+    console.send(program.console, master, name)
+    program.fds = (slave, slave, slave)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -16,6 +17,7 @@ from .._errors import StartError
 from .._kernel.process import exit_code
 
 Hook = dict[str, Any]
+_MOST_WORDS = 1024  # of what a failed hook said
 
 
 def runner(state: dict[str, Any]) -> Callable[[Sequence[Hook], str], None]:
@@ -31,23 +33,32 @@ def runner(state: dict[str, Any]) -> Callable[[Sequence[Hook], str], None]:
 
 def _run(hook: Hook, kind: str, data: bytes) -> None:
     path = hook["path"]
-    reader, writer = os.pipe()
-    pid = os.posix_spawn(
-        path,
-        list(hook.get("args") or [path]),
-        dict(entry.partition("=")[::2] for entry in hook.get("env") or []),
-        file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0)],
-    )
-    os.close(reader)
+    # Files in memory, not pipes: a hook may leave its input unread, or write without end.
+    state, said = os.memfd_create("state"), os.memfd_create("output")
     try:
-        os.write(writer, data)
-    except BrokenPipeError:
-        pass  # the hook does not want the state
-    os.close(writer)
-    code = _wait(pid, hook.get("timeout"))
-    if code != 0:
-        why = "took too long" if code is None else f"ended with {code}"
-        raise StartError(f"{kind} hook {path} {why}", step=kind)
+        os.write(state, data)
+        os.lseek(state, 0, os.SEEK_SET)
+        code = _wait(_spawn(hook, kind, state, said), hook.get("timeout"))
+        if code != 0:
+            why = "took too long" if code is None else f"ended with {code}"
+            words = os.pread(said, _MOST_WORDS, max(0, os.fstat(said).st_size - _MOST_WORDS))
+            text = words.decode("utf-8", "replace").strip()
+            raise StartError(f"{kind} hook {path} {why}{': ' if text else ''}{text}", step=kind)
+    finally:
+        os.close(state)
+        os.close(said)
+
+
+def _spawn(hook: Hook, kind: str, state: int, said: int) -> int:
+    path = hook["path"]
+    env = dict(entry.partition("=")[::2] for entry in hook.get("env") or [])
+    actions = [(os.POSIX_SPAWN_DUP2, state, 0), *((os.POSIX_SPAWN_DUP2, said, number) for number in (1, 2))]
+    try:
+        return os.posix_spawn(path, list(hook.get("args") or [path]), env, file_actions=actions)
+    except OSError as error:
+        code = error.errno or 0
+        text = f"{kind} hook {path}: {os.strerror(code)} [{errno.errorcode.get(code, code)}]"
+        raise StartError(text, step=kind, errno=code) from None
 
 
 def _wait(pid: int, timeout: float | None) -> int | None:
@@ -65,5 +76,20 @@ def _wait(pid: int, timeout: float | None) -> int | None:
 
 
 def run_all(state: dict[str, Any], hooks: Sequence[Hook], kind: str) -> None:
+    """Hooks before the user's process runs: one that fails fails the container."""
     if hooks:
         runner(state)(hooks, kind)
+
+
+def run_after(state: dict[str, Any], hooks: Sequence[Hook], kind: str, warn: Callable[[str], None]) -> None:
+    """Hooks after the fact: one that fails is a warning, and the others run (runtime-spec, runtime.md, "Lifecycle")."""
+    data = json.dumps(state).encode() if hooks else b""
+    for hook in hooks:
+        try:
+            _run(hook, kind, data)
+        except StartError as error:
+            warn(str(error))
+
+
+def silent(message: str) -> None:
+    """Nobody wants to know."""

@@ -9,20 +9,17 @@ through the channel as step, object and errno.
 
 from __future__ import annotations
 
-import fcntl
+import gc
 import os
 import socket
-import struct
-import termios
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._errors import KernelError
 from .._kernel import mount as m
 from .._kernel import namespaces, process
-from .._kernel.openat2 import open_in_root
 from .._rootfs.ops import Context, Operation
-from . import launch
+from . import console, launch, stdio
 from .channel import Channel, failure
 
 
@@ -36,8 +33,9 @@ class Child:
         self.rootfs = ""
         self.operations: Sequence[Operation] = ()
         self.protections: Sequence[Operation] = ()
-        self.joins: Sequence[tuple[str, int]] = ()  # (namespace, descriptor), user first
-        self.new_user = False
+        self.root_propagation = 0
+        self.joins: Sequence[tuple[str, int]] = ()  # (namespace, descriptor)
+        self.mapped = False  # in a user namespace that is not the caller's
         self.new_cgroup = False
         self.hostname = ""
         self.domainname = ""
@@ -58,6 +56,8 @@ class Child:
 
 def main(child: Child) -> None:
     """Never returns."""
+    # A collection could close descriptors of the parent's objects whose numbers are ours by then.
+    gc.disable()
     connection: socket.socket | None = None
     try:
         path = _prepare(child)
@@ -86,42 +86,39 @@ def _prepare(child: Child) -> str:
     _keep_only_own(child)
     process.reset_signals()
     os.setsid()
+    before = os.umask(0)  # what is made has the mode that it is made with
     # 2. The parent has put us into the cgroup and mapped our users when this arrives.
     child.step = "wait for the parent"
     if child.channel.receive() is None:
         os._exit(1)
-    # 3. The user namespace first: it decides what we may do in the others.
     child.step = "namespaces"
     for kind, fd in child.joins:
         namespaces.setns(fd, namespaces.FLAGS[kind])
         os.close(fd)
-    if child.new_user:
+    # 3. What lies on the host is opened while we are the host's user.
+    context = Context(child.rootfs, mknod=not child.mapped)
+    for operation in child.operations:
+        child.step = operation.describe()
+        operation.prepare(context)
+    if child.mapped:
+        child.step = "root of the user namespace"
         process.setgroups([])
         os.setgid(0)
         os.setuid(0)
     # 4. Only now, as a cgroup namespace shows the group in which it was made as its root.
     if child.new_cgroup:
+        child.step = "cgroup namespace"
         namespaces.unshare(namespaces.CLONE_NEWCGROUP)
-    if child.keyring:
-        process.join_session_keyring()
-    if child.hostname:
-        child.step = "hostname"
-        namespaces.sethostname(child.hostname)
-    if child.domainname:
-        child.step = "domainname"
-        namespaces.setdomainname(child.domainname)
+    _names(child)
     # 5. Through the host's /proc, while it is there: sysctls follow the namespaces of who opens them.
     child.step = "sysctl"
     for name, value in child.sysctls.items():
         _sysctl(name, value)
-    child.step = "oomScoreAdj"
-    launch.set_oom_score(child.plan)
     # 6. The root file system.
-    context = Context(child.rootfs, mknod=not child.new_user and not any(kind == "user" for kind, dummy in child.joins))
     _run(child, child.operations, context)
     if child.terminal:
         child.step = "console"
-        _console(child, context)
+        _terminal(child, context)
     if child.run_hooks:
         child.step = "hooks"
         child.channel.send(hooks=True)
@@ -130,21 +127,27 @@ def _prepare(child: Child) -> str:
         child.run_hooks(child.hooks_inside, "createContainer")
     # 7. Masks last: what they hide was needed until now.
     _run(child, child.protections, context)
+    child.step = "label"
+    launch.set_label(child.plan)
     child.step = "pivot_root"
     _pivot(context, child)
+    if child.root_propagation:
+        child.step = "rootfsPropagation"
+        m.mount("none", "/", None, child.root_propagation)
+    os.umask(before)
+    child.step = "cwd"
+    launch.make_cwd(child.plan)
     if child.readonly:
         child.step = "root.readonly"
         m.mount("none", "/", None, m.MS_REMOUNT | m.MS_BIND | m.MS_RDONLY | _root_flags())
     child.step = "rlimits"
     launch.set_limits(child.plan)
-    child.step = "cwd"
-    if not child.readonly:
-        launch.make_cwd(child.plan)
-    child.step = "exec"
+    # 8. What can be known of the command before start is told to who created it.
     launch.set_home(child.plan)
+    child.step = "exec"
     path = launch.find(child.plan)
     child.step = "stdio"
-    set_stdio(child)
+    stdio.install(child.stdio, child.plan, terminal=child.terminal)
     return path
 
 
@@ -162,25 +165,43 @@ def _keep_only_own(child: Child) -> None:
     process.close_all_but(own)
 
 
+def _names(child: Child) -> None:
+    if child.keyring:
+        process.join_session_keyring()
+    if child.hostname:
+        child.step = "hostname"
+        namespaces.sethostname(child.hostname)
+    if child.domainname:
+        child.step = "domainname"
+        namespaces.setdomainname(child.domainname)
+
+
 def _sysctl(name: str, value: str) -> None:
     path = "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
     try:
-        with open(path, "w") as file:
-            file.write(value)
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
     except OSError as error:
         raise KernelError(f"write {value} to sysctl", name, error.errno or 0) from None
 
 
 def _pivot(context: Context, child: Child) -> None:
-    os.chdir(f"/proc/self/fd/{context.root}")
+    os.fchdir(context.root)
     if child.pivot:
         # pivot_root(2): with both the same, the old root lies over the new one until it is taken off
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         m.pivot_root(".", ".")
+        os.fchdir(old)
+        # Taking off a mount that the host shares would take off the host's.
         m.mount("none", ".", None, m.MS_SLAVE | m.MS_REC)
         m.umount2(".", m.MNT_DETACH)
+        os.close(old)
     else:
         # An initramfs is no mount that could be pivoted away; moving over it is what switch_root does.
-        m.mount(child.rootfs, "/", None, m.MS_MOVE)
+        m.mount(".", "/", None, m.MS_MOVE)
         os.chroot(".")
     os.chdir("/")
     os.close(context.root)
@@ -193,63 +214,11 @@ def _root_flags() -> int:
     return flags & (m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC)
 
 
-def _console(child: Child, context: Context) -> None:
-    """A terminal from the container's own devpts: the slave is /dev/console and stdio, the caller gets the master."""
-    master, number = open_terminal(f"/proc/self/fd/{context.root}/dev/pts/ptmx", child.window)
-    place = open_in_root(context.root, f"/dev/pts/{number}")
-    slave = os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    os.close(place)
-    os.fchown(slave, child.plan.uid, -1)
-    _bind_console(context, number)
-    send_fd(child.console, master, f"/dev/pts/{number}")
-    os.close(master)
-    os.close(child.console)
+def _terminal(child: Child, context: Context) -> None:
+    master, slave, name = console.open_pair(context.root, child.window)
+    console.bind(context.root, slave)
+    console.send(child.console, master, name)
     child.stdio = (slave, slave, slave)
-
-
-def open_terminal(ptmx: str, window: tuple[int, int]) -> tuple[int, int]:
-    """(master, number of the slave); ``window`` is (rows, columns), zeros for unknown."""
-    master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    fcntl.ioctl(master, 0x40045431, struct.pack("i", 0))  # TIOCSPTLCK: unlock
-    number = struct.unpack("i", fcntl.ioctl(master, 0x80045430, struct.pack("i", 0)))[0]  # TIOCGPTN
-    if window != (0, 0):
-        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", window[0], window[1], 0, 0))
-    return master, number
-
-
-def _bind_console(context: Context, number: int) -> None:
-    from_fd = open_in_root(context.root, f"/dev/pts/{number}")
-    try:
-        os.close(os.open("console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o620, dir_fd=_dev(context)))
-    except OSError:
-        pass  # it is there, as a device or a file: either can be mounted over
-    tree = m.open_tree(f"/proc/self/fd/{from_fd}", m.OPEN_TREE_CLONE)
-    place = open_in_root(context.root, "/dev/console")
-    m.move_mount(tree, place)
-    for fd in (from_fd, tree, place):
-        os.close(fd)
-
-
-def _dev(context: Context) -> int:
-    return open_in_root(context.root, "/dev", os.O_PATH | os.O_DIRECTORY)
-
-
-def send_fd(connected: int, fd: int, name: str) -> None:
-    """SCM_RIGHTS over a connected socket, as --console-socket has it."""
-    with socket.socket(fileno=os.dup(connected)) as sock:
-        sock.sendmsg([name.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))])
-
-
-def set_stdio(child: Child) -> None:
-    # Duplicates above the three first: one of the sources may be one of the targets.
-    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 16) for fd in child.stdio]
-    for number, fd in enumerate(copies):
-        os.dup2(fd, number, inheritable=True)
-        os.close(fd)
-    for fd in set(child.stdio) - {0, 1, 2}:
-        os.close(fd)
-    if child.terminal:
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _finish(child: Child, path: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from .._errors import StateError
+from .._kernel.process import send
 from .state import load
 
 
@@ -16,9 +17,10 @@ def kill(root: str, container: str, signal: int, *, all: bool = False) -> None:
     if all:
         state.manager().kill(signal)
         return
-    if not state.alive():
+    fd = state.pidfd()
+    if fd < 0:
         raise StateError(f"container {container} is stopped; there is nothing to signal")
     try:
-        os.kill(state.pid, signal)
-    except ProcessLookupError:
-        raise StateError(f"container {container} is stopped; there is nothing to signal") from None
+        send(fd, signal)
+    finally:
+        os.close(fd)

@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
+from collections.abc import Callable
 
-from .._errors import StateError
-from . import hooks
-from .bundle import load as load_bundle
+from . import gate, hooks
 from .channel import Channel, raised
-from .create import DirectoryFd
 from .state import State, load
 
 
-def start(root: str, container: str) -> State:
-    """Return when the user's process runs; StartError says why it does not."""
+def start(root: str, container: str, *, warn: Callable[[str], None] = hooks.silent) -> State:
+    """Return when the user's process runs; StartError says why it does not.
+
+    A poststart hook that fails does not stop the container (runtime-spec, runtime.md, "Lifecycle"); ``warn`` is told.
+    """
     state = load(root, container)
     state.require("start")
     connection = knock(state)
@@ -25,23 +24,13 @@ def start(root: str, container: str) -> State:
         hear(state, connection)
     finally:
         connection.close()
-    if os.path.exists(f"{state.bundle}/config.json"):
-        declared = load_bundle(state.bundle).get("hooks") or {}
-        hooks.run_all(state.to_oci(), declared.get("poststart") or [], "poststart")
+    hooks.run_after(state.to_oci(), state.hooks("poststart"), "poststart", warn)
     return state
 
 
 def knock(state: State) -> Channel:
     """Open the gate. The channel is readable when the process has become the user's, or could not."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    try:
-        with DirectoryFd(state.directory) as fd:
-            sock.connect(f"/proc/self/fd/{fd}/gate")
-        os.unlink(state.gate)
-    except (ConnectionRefusedError, FileNotFoundError):
-        sock.close()
-        raise StateError(f"container {state.id} is not waiting to be started") from None
-    return Channel(sock)
+    return gate.knock(state.directory, state.id)
 
 
 def hear(state: State, channel: Channel) -> None:

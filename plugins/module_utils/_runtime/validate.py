@@ -14,6 +14,7 @@ from .._kernel.namespaces import FLAGS
 
 Config = dict[str, Any]
 CAP_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 # Sysctls that belong to a namespace, by the namespace (namespaces(7)).
 SYSCTLS = {
     "ipc": ("fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"),
@@ -75,9 +76,10 @@ def _process_args(process: Config, field: str) -> None:
     args = process.get("args")
     if not isinstance(args, list) or not args or not all(isinstance(arg, str) for arg in args):
         raise SpecError(f"{field}.args", "is missing or not a list of strings")
-    for item in [*args, *(process.get("env") or [])]:
-        if "\0" in item:
-            raise SpecError(f"{field}.args", "holds a NUL byte")
+    for name in ("args", "env"):
+        for item in process.get(name) or []:
+            if not isinstance(item, str) or "\0" in item:
+                raise SpecError(f"{field}.{name}", f"{item!r} is not a string without NUL bytes")
 
 
 def _process_cwd(process: Config, field: str) -> None:
@@ -112,11 +114,15 @@ def _process_rlimits(process: Config, field: str) -> None:
 def _process_labels(process: Config, field: str) -> None:
     if process.get("apparmorProfile") and not os.path.isdir("/sys/kernel/security/apparmor"):
         raise SpecError(f"{field}.apparmorProfile", "AppArmor is not enabled on this host")
-    if process.get("selinuxLabel") and not os.path.isdir("/sys/fs/selinux/booleans"):
+    if process.get("selinuxLabel") and not _selinux():
         raise SpecError(f"{field}.selinuxLabel", "SELinux is not enabled on this host")
     for name in ("scheduler", "ioPriority", "execCPUAffinity"):
         if process.get(name):
             raise SpecError(f"{field}.{name}", "is not supported yet")
+
+
+def _selinux() -> bool:
+    return os.path.isdir("/sys/fs/selinux/booleans")
 
 
 def _namespaces(config: Config) -> None:
@@ -135,6 +141,17 @@ def _namespaces(config: Config) -> None:
             raise SpecError("linux.namespaces", f"{path} of {kind} does not exist")
     if "mount" not in seen:
         raise SpecError("linux.namespaces", "mount is missing; the root file system is made in one")
+    _joined_mount(config)
+
+
+def _joined_mount(config: Config) -> None:
+    """A root is changed for all in a mount namespace, so it must not be ours."""
+    entries = {entry["type"]: entry.get("path") or "" for entry in _object(config, "linux")["namespaces"]}
+    path = entries["mount"]
+    if path and os.stat(path).st_ino == os.stat("/proc/self/ns/mnt").st_ino:
+        raise SpecError("linux.namespaces", f"{path} of mount is the runtime's own; the host would get another root")
+    if path and "user" in entries and not entries["user"]:
+        raise SpecError("linux.namespaces", "mount can't be joined from a new user namespace")
 
 
 def _kinds(config: Config) -> set[str]:
@@ -176,6 +193,11 @@ def _mounts(config: Config) -> None:
             raise SpecError(f"{field}.destination", f"{destination!r} is not an absolute path")
         if destination == "/" and index:
             raise SpecError(f"{field}.destination", "only the first mount can be the root")
+        bound = {"bind", "rbind"} & set(entry.get("options") or [])
+        if not entry.get("type") and not bound:
+            raise SpecError(f"{field}.type", "is missing")
+        if (bound or entry.get("type") == "bind") and not entry.get("source"):
+            raise SpecError(f"{field}.source", "is missing for a bind mount")
         if entry.get("uidMappings") or entry.get("gidMappings"):
             raise SpecError(f"{field}.uidMappings", "idmapped mounts are not supported yet")
 
@@ -186,6 +208,28 @@ def _devices(config: Config) -> None:
             raise SpecError(f"linux.devices[{index}].type", f"{entry.get('type')!r} is not one of c, u, b, p")
         if not str(entry.get("path", "")).startswith("/"):
             raise SpecError(f"linux.devices[{index}].path", f"{entry.get('path')!r} is not an absolute path")
+        for key in ("major", "minor") if entry["type"] != "p" else ():
+            if not isinstance(entry.get(key), int):
+                raise SpecError(f"linux.devices[{index}].{key}", f"{entry.get(key)!r} is not a number")
+
+
+def _time(config: Config) -> None:
+    linux = _object(config, "linux")
+    joined = any(entry["type"] == "time" and entry.get("path") for entry in linux.get("namespaces") or [])
+    if linux.get("timeOffsets") and ("time" not in _kinds(config) or joined):
+        raise SpecError("linux.timeOffsets", "need a new time namespace")
+    for clock in linux.get("timeOffsets") or {}:
+        if clock not in ("monotonic", "boottime"):
+            raise SpecError("linux.timeOffsets", f"{clock!r} is not one of monotonic, boottime")
+
+
+def _hooks(config: Config) -> None:
+    for kind, hooks in _object(config, "hooks").items():
+        if kind not in HOOKS:
+            raise SpecError(f"hooks.{kind}", f"is not one of {', '.join(HOOKS)}")
+        for index, hook in enumerate(hooks or []):
+            if not str(hook.get("path", "")).startswith("/"):
+                raise SpecError(f"hooks.{kind}[{index}].path", f"{hook.get('path')!r} is not an absolute path")
 
 
 def _cgroups(config: Config) -> None:
@@ -198,7 +242,9 @@ def _cgroups(config: Config) -> None:
 
 def _unsupported(config: Config) -> None:
     linux = _object(config, "linux")
-    for name in ("intelRdt", "mountLabel", "personality", "memoryPolicy", "netDevices"):
+    if linux.get("mountLabel") and not _selinux():
+        raise SpecError("linux.mountLabel", "SELinux is not enabled on this host")
+    for name in ("intelRdt", "personality", "memoryPolicy", "netDevices"):
         if linux.get(name):
             raise SpecError(f"linux.{name}", "is not supported yet")
     if _object(linux, "seccomp").get("listenerPath"):
@@ -218,6 +264,8 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
     _sysctls,
     _mounts,
     _devices,
+    _time,
+    _hooks,
     _cgroups,
     _unsupported,
 )
