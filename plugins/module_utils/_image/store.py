@@ -189,16 +189,17 @@ class Store:
     def locked(self) -> Iterator[None]:
         """The store is ours alone for a short while."""
         while True:
-            self._make_directories()
             try:
+                _make(self.paths.state, self.layers)
                 fd = os.open(self.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue  # another process removed the last layer, and the store with it
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if _has_name(fd, self.layers) and os.path.isdir(self.names_dir) and os.path.isdir(self.keys_dir):
+            if _has_name(fd, self.layers):
                 break
             os.close(fd)
         try:
+            _make(self.keys_dir, self.images_dir, self.names_dir)
             yield
         finally:
             os.close(fd)
@@ -222,6 +223,8 @@ class Store:
             self._work = None
             remove_tree(path)
             os.close(fd)
+            with self.locked():
+                self._remove_directories()  # a first work that failed leaves no store
 
     @contextlib.contextmanager
     def once(self, what: str) -> Iterator[None]:
@@ -321,11 +324,6 @@ class Store:
                 housekeeping.sweep(self)
                 self._remove_directories()
 
-    def _make_directories(self) -> None:
-        """Only root may pass the top: a layer may hold set-uid programs."""
-        for path in (self.paths.state, self.layers, self.keys_dir, self.images_dir, self.names_dir):
-            os.makedirs(path, mode=0o700, exist_ok=True)
-
     def _remove_directories(self) -> None:
         """Those that nothing is in any more; who waits for the lock makes them anew."""
         for path in (self.names_dir, self.images_dir, self.keys_dir, self.layers, self.paths.state):
@@ -383,6 +381,12 @@ def _now() -> str:
     import time
 
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _make(*paths: str) -> None:
+    """Only root may pass the top: a layer may hold set-uid programs."""
+    for path in paths:
+        os.makedirs(path, mode=0o700, exist_ok=True)
 
 
 def _has_name(fd: int, path: str) -> bool:

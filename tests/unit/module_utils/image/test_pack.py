@@ -95,4 +95,5 @@ def test_sizes_beyond_ustar(size):
 def test_records_count_their_own_length():
     for length in range(1, 1100):
         data = pack.header(b"p" * length, None, b"0")
-        assert tarfile.open(fileobj=io.BytesIO(data + bytes(1024))).getnames() == ["p" * length]
+        with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as archive:
+            assert archive.getnames() == ["p" * length]
