@@ -15,6 +15,7 @@ from typing import Any
 from .._errors import VesselError
 from .._image.build import RunRequest
 from .._image.copy import OVERLAY_OPTIONS
+from .._image.nosync import without_sync
 from .._kernel.file import remove_tree
 from .._kernel.process import alive, exit_code, start_time
 from .._paths import Paths
@@ -139,7 +140,7 @@ def config(paths: Paths, bundle: str, key: str, request: RunRequest) -> dict[str
             "rootfsPropagation": "private",
             "maskedPaths": list(security.MASKED_PATHS),
             "readonlyPaths": list(security.READONLY_PATHS),
-            "seccomp": security.seccomp_profile(held),
+            "seccomp": without_sync(security.seccomp_profile(held)),
         },
     }
 
