@@ -231,7 +231,7 @@ def test_a_compressed_blob_with_another_digest(load):
     stored = gzip.compress(EMPTY)
     image = layout.image([(stored, EMPTY)])
     layout.blobs[digest(stored)] = gzip.compress(EMPTY, 1, mtime=1)
-    with pytest.raises(StoreError, match="has the digest|bytes, and it should have"):
+    with pytest.raises(StoreError, match=r"has the digest|bytes, and it should have"):
         load(layout.tar(image))
 
 
