@@ -150,9 +150,11 @@ def growth_rows(found: Result) -> list[tuple[str, ...]]:
 
 
 def show(lines: list[tuple[str, ...]]) -> None:
+    """As Markdown, which reads well in a terminal too."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip())
+    head, *rest = lines
+    for line in [head, tuple("-" * width for width in widths), *rest]:
+        print(f"| {' | '.join(word.ljust(width) for word, width in zip(line, widths))} |")
     print()
 
 
