@@ -34,13 +34,13 @@ def ensure(volume: Volume) -> None:
     data = f"size={volume.size}" if volume.size else "size=50%"
     if not os.path.ismount(path):
         m.mount("vessel", path, "tmpfs", m.MS_NOSUID | m.MS_NODEV, f"{data},mode=755")
-    elif volume.size and capacity(path) != _rounded(volume.size):
+    elif not volume.size or capacity(path) != _rounded(volume.size):
         # The kernel refuses a size below what is used: EINVAL
         try:
             m.mount("none", path, None, m.MS_REMOUNT | m.MS_NOSUID | m.MS_NODEV, data)
         except KernelError as error:
             raise KernelError(
-                f"resize tmpfs to {volume.size} bytes on", path, error.errno, hint="more than that is used"
+                f"resize tmpfs to {data.partition('=')[2]} on", path, error.errno, hint="more than that is used"
             ) from None
     own(path, volume)
 
