@@ -36,6 +36,7 @@ class Row:
     given: tuple[Given, ...]
     base: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    made: bool = True  # is it there before the first value?
 
     def __str__(self) -> str:
         return f"{self.option}{'-' if self.name else ''}{self.name}"
@@ -68,8 +69,10 @@ def given(option: str, value: Any, answer: Any, *same: Any) -> Given:
 def rows(module: str) -> Callable[..., None]:
     """What adds a row to the module's table: option, who is asked, then (value, answer, other spellings …)."""
 
-    def add(option: str, ask: Callable[[Any], Any], *values: tuple[Any, ...], name: str = "", **base: Any) -> None:
+    def add(
+        option: str, ask: Callable[[Any], Any], *values: tuple[Any, ...], name: str = "", made: bool = True, **base: Any
+    ) -> None:
         steps = tuple(given(option, *value) for value in values)
-        ROWS.setdefault(module, []).append(Row(module, option, ask, steps, base, name))
+        ROWS.setdefault(module, []).append(Row(module, option, ask, steps, base, name, made))
 
     return add

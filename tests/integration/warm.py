@@ -116,11 +116,14 @@ class WarmPlace(Place):
     def __init__(self, root: str, *before: str) -> None:
         super().__init__(root)
         self.server = Server(*before)
+        self.environ: dict[str, str] = {}
 
     def task(
         self, module: str, *, check: bool = False, fails: bool = False, timeout: float = 120.0, **args: Any
     ) -> dict[str, Any]:
-        result = self.server.run(module, {"root": self.root, **args}, check=check, timeout=timeout)
+        result = self.server.run(
+            module, {"root": self.root, **args}, check=check, environ=self.environ, timeout=timeout
+        )
         assert bool(result.get("failed")) == fails, result.get("msg")
         return result
 

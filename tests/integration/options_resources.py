@@ -1,0 +1,141 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rows of modules volume and network. What is declared is called thing; the container box is on such a network."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from typing import Any
+
+from .options_box import Box
+from .options_container import default_route
+from .options_table import Also, rows
+from .warm import WarmPlace
+
+# volumes
+
+row = rows("volume")
+
+
+def volume_there(place: WarmPlace) -> bool:
+    return place.volume("thing").is_dir()
+
+
+def file_system(place: WarmPlace) -> str:
+    path = place.volume("thing")
+    return "" if not path.exists() else "mounted" if os.path.ismount(path) else "directory"
+
+
+def capacity(place: WarmPlace) -> int | str:
+    info = os.statvfs(place.volume("thing"))
+    total = info.f_blocks * info.f_frsize
+    return total if total < 1 << 30 else "much"
+
+
+def owner(place: WarmPlace) -> tuple[int, int, str]:
+    info = place.volume("thing").stat()
+    return info.st_uid, info.st_gid, f"{stat.S_IMODE(info.st_mode):04o}"
+
+
+def told(kind: str) -> Any:
+    return lambda place: place.task(f"{kind}_info", name="thing")[f"{kind}s"][0]["labels"]
+
+
+GONE, THERE = Also(state="absent"), Also(state="present")
+row("name", volume_there, ("thing", True), made=False)
+row("state", volume_there, (GONE, False), (THERE, True))
+row("driver", file_system, ("tmpfs", "mounted"), made=False, name="tmpfs")
+row("driver", file_system, ("directory", "directory"), made=False, name="directory")
+row("size", capacity, ("2m", 2 << 20, 2097152, "2048k"), ("4m", 4 << 20), (0, "much", "0"), driver="tmpfs")
+row("owner", owner, ("12", (12, 0, "0755"), 12), ("nobody", (65534, 0, "0755"), "65534"), ("root", (0, 0, "0755")))
+row("group", owner, ("34", (0, 34, "0755"), 34), ("nogroup", (0, 65534, "0755")), (0, (0, 0, "0755")))
+row("mode", owner, ("0750", (0, 0, "0750"), "750", "0o750"), ("1777", (0, 0, "1777")))
+row("labels", told("volume"), ({"a": "1", "b": "2"}, {"a": "1", "b": "2"}, {"b": 2, "a": "1"}), ({}, {}))
+
+# networks
+
+row = rows("network")
+
+
+def bridge(place: WarmPlace) -> str:
+    return place.paths.link("br", "thing")
+
+
+def network_there(place: WarmPlace) -> bool:
+    return os.path.exists(f"/sys/class/net/{bridge(place)}/bridge")
+
+
+def prefixes(place: WarmPlace) -> tuple[list[str], list[str], list[str]]:
+    """The subnets of the bridge and of the container, and where the container's default route leads."""
+    box = Box(place)
+    return (
+        [a.rpartition(".")[0] for a in host_addresses(place)],
+        [a.rpartition(".")[0] for a in box.addresses()],
+        default_route(box),
+    )
+
+
+def host_addresses(place: WarmPlace, family: str = "inet") -> list[str]:
+    words = ["ip", "-o", "address", "show", "dev", bridge(place), "scope", "global"]
+    lines = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+    return [line.split()[3].partition("/")[0] for line in lines if line.split()[2] == family]
+
+
+def newcomer(place: WarmPlace) -> bool:
+    """Does who comes now get an address of the upper half?"""
+    probe = Box(place, "probe")
+    probe.make(networks=[{"name": "thing"}])
+    address = probe.addresses()[0]
+    probe.remove()
+    return int(address.rpartition(".")[2]) >= 128
+
+
+def six(place: WarmPlace) -> tuple[list[str], list[str]]:
+    """As much of the addresses as was declared."""
+    return sorted({a[:12] for a in host_addresses(place, "inet6")}), sorted(
+        {a[:12] for a in Box(place).addresses("inet6")}
+    )
+
+
+def has_six(place: WarmPlace) -> tuple[bool, bool]:
+    return bool(host_addresses(place, "inet6")), bool(Box(place).addresses("inet6"))
+
+
+def reaches_neighbour(place: WarmPlace) -> bool:
+    """Over to another network of the host. Nobody listens there: to be refused is to have reached it."""
+    peer = Box(place, "peer").addresses()[0]
+    words = ["nsenter", f"--net=/proc/{Box(place).pid}/ns/net", "timeout", "1", "bash", "-c", f"< /dev/tcp/{peer}/9"]
+    return "refused" in subprocess.run(words, capture_output=True, text=True, timeout=20, check=False).stderr
+
+
+def mtus(place: WarmPlace) -> tuple[int, ...]:
+    with open(f"/sys/class/net/{bridge(place)}/mtu") as file:
+        return int(file.read()), *(int(link["mtu"]) for link in Box(place).links().values())
+
+
+def route_and_world(place: WarmPlace) -> list[str]:
+    return default_route(Box(place))
+
+
+NET = {"subnet": "10.213.7.0/24"}
+row("name", network_there, ("thing", True), made=False)
+row("state", network_there, (GONE, False), (THERE, True))
+row("driver", network_there, ("bridge", True), made=False)
+row("subnet", prefixes, ("10.213.8.0/24", (["10.213.8"], ["10.213.8"], ["10.213.8.1"])),
+    ("10.213.7.0/24", (["10.213.7"], ["10.213.7"], ["10.213.7.1"])), **NET)  # fmt: skip
+row("gateway", lambda place: (host_addresses(place), default_route(Box(place))),
+    ("10.213.7.254", (["10.213.7.254"], ["10.213.7.254"])), ("10.213.7.1", (["10.213.7.1"], ["10.213.7.1"])), **NET)  # fmt: skip
+row("ip_range", newcomer, ("10.213.7.128/25", True), ("10.213.7.0/25", False), **NET)
+row("ipv6", has_six, (True, (True, True), "yes"), (False, (False, False)), **NET)
+row("subnet6", six, ("fd00:213:8::/64", (["fd00:213:8::"], ["fd00:213:8::"]), "fd00:0213:8::/64"),
+    ("fd00:213:9::/64", (["fd00:213:9::"], ["fd00:213:9::"])), subnet6="fd00:213:7::/64", **NET)  # fmt: skip
+row("gateway6", lambda place: host_addresses(place, "inet6"), ("fd00:213:7::fe", ["fd00:213:7::fe"], "fd00:213:7:0::fe"),
+    ("fd00:213:7::1", ["fd00:213:7::1"]), subnet6="fd00:213:7::/64", **NET)  # fmt: skip
+row("internal", route_and_world, (True, [], "yes"), (False, ["10.213.7.1"]), **NET)
+row("isolate", reaches_neighbour, (True, False), (False, True), **NET)
+row("mtu", mtus, (1400, (1400, 1400), "1400"), (1500, (1500, 1500)), **NET)
+row("labels", told("network"), ({"a": "1"}, {"a": "1"}, {"a": 1}), ({}, {}), **NET)
+row("force", network_there, (Also(state="absent", force=True), False), **NET)
