@@ -354,6 +354,13 @@ def test_a_tar_that_is_cut_short(empty, cut):
         unpacked(data[:cut] if cut not in (1536,) else data[:cut] + b"\1" * 100, empty)
 
 
+def test_a_tar_without_an_end_mark_is_taken_by_its_digest_only(empty):
+    data = tar(entry("a", data=b"a"))[:1024]
+    with pytest.raises(StoreError, match="it has no end mark"):
+        unpacked(data, empty)
+    unpacked(data, empty, expected=digest(data))
+
+
 def test_a_damaged_header_is_no_end(empty):
     data = bytearray(tar(entry("a", data=b"a"), entry("b", data=b"b")))
     data[1024 + 10] ^= 1

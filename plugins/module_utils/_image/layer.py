@@ -48,7 +48,7 @@ def unpack(
     root = os.open(destination, _DIRECTORY | os.O_CLOEXEC)
     unpacker = _Unpacker(source, root, limit, devices)
     try:
-        for member in members(source):
+        for member in members(source, marked=not expected):
             unpacker.member(member)
         unpacker.finish()
         source.drain()

@@ -126,7 +126,7 @@ def _import(source: str, directory: str, limit: int) -> tuple[str, int]:
     os.close(told)
     with os.fdopen(ours, "rb", buffering=0) as stream, os.fdopen(words, "rb") as last_words:
         try:
-            found = layer.unpack(stream, directory, limit=limit)
+            return layer.unpack(stream, directory, limit=limit)
         except StoreError:
             stream.close()
             reason = last_words.read().decode("utf-8", "replace")
@@ -136,7 +136,6 @@ def _import(source: str, directory: str, limit: int) -> tuple[str, int]:
         finally:
             stream.close()  # a child that still writes ends by it
             os.waitpid(child, 0)
-    return found
 
 
 def _pack_and_exit(source: str, fd: int, told: int) -> NoReturn:

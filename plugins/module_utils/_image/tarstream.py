@@ -133,12 +133,17 @@ class Member(tarfile.TarInfo):
             raise ReadError(str(error)) from None
 
 
-def members(source: Forward) -> Iterator[Member]:
-    """Each entry with ``source`` standing at its content; what of that is not read is skipped."""
+def members(source: Forward, *, marked: bool = False) -> Iterator[Member]:
+    """Each entry with ``source`` standing at its content; what of that is not read is skipped.
+
+    ``marked`` asks for the mark at the archive's end, without which one that is cut short can look whole.
+    """
     try:
         tar = tarfile.TarFile(fileobj=source, tarinfo=Member, encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
         while True:
             member = tar.next()
+            if member is None and marked and source.tell() == tar.offset:  # type: ignore[attr-defined]
+                raise StoreError("the archive is cut short: it has no end mark")
             if member is None:
                 return
             # tarfile keeps them all, and a layer may have a million.
