@@ -26,10 +26,15 @@ def run(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool, tty
     """The command's exit code."""
     if tty:
         return _at_terminal(paths, name, spec, interactive=interactive)
+    # Until it is known where to, a signal waits; the new process has an empty mask.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    started = runtime_exec.exec(paths.runtime, name, spec, stdio=(0 if interactive else null, 1, 2))
-    os.close(null)
-    _forward(started.pidfd)
+    try:
+        started = runtime_exec.exec(paths.runtime, name, spec, stdio=(0 if interactive else null, 1, 2))
+        _forward(started.pidfd)
+    finally:
+        os.close(null)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     return started.wait()
 
 

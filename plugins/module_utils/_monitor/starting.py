@@ -112,7 +112,7 @@ class Start:
             start.hear(state, channel)
             if self._reason is not None:
                 raise self._reason  # silence, but because we killed it
-            hooks.run_all(state.to_oci(), (self._config.get("hooks") or {}).get("poststart") or [], "poststart")
+            hooks.run_after(state.to_oci(), state.hooks("poststart"), "poststart", self._warn)
         except (VesselError, OSError) as error:
             self._discard()
             self._finish(None, error)
@@ -120,6 +120,9 @@ class Start:
         finally:
             channel.close()
         self._finish(Watched(creation.pid, creation.pidfd, state.start_time), None)
+
+    def _warn(self, text: str) -> None:
+        sys.stderr.write(f"{self._name}: {text}\n")
 
     def _discard(self) -> None:
         """The child is killed or about to exit; delete would not reap what has ended already."""
