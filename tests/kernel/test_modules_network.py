@@ -17,7 +17,10 @@ from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 from .module_runner import quartet, run_module
 
 pytestmark = pytest.mark.root
-SUBNET, OTHER = "10.213.5.0/24", "10.213.6.0/24"
+# Several runs of these tests may share a host.
+BASE = f"10.{208 + os.getpid() % 47}"
+SIX = f"fd55:{os.getpid() % 9000 + 1}::"
+SUBNET, OTHER = f"{BASE}.5.0/24", f"{BASE}.6.0/24"
 
 
 def show(*args, check=True):
@@ -62,7 +65,7 @@ def test_a_network_is_made_once_and_goes(root):
     assert results[0]["actions"] == ["network shop: create", f"firewall {Paths.at(root).nft_table}: update"]
     link = show("link", "show", bridge_of(root))[0]
     assert (link["linkinfo"]["info_kind"], link["mtu"], "UP" in link["flags"]) == ("bridge", 1500, True)
-    assert addresses(bridge_of(root)) == ["10.213.5.1/24"]
+    assert addresses(bridge_of(root)) == [f"{BASE}.5.1/24"]
     assert "masquerade" in table(root)
     quartet("network", {"root": root, "name": "shop", "state": "absent"})
     assert show("link", "show", bridge_of(root), check=False) == []
@@ -83,13 +86,13 @@ def test_a_subnet_that_is_chosen_stays(root):
     ("option", "value", "seen"),
     [
         ("mtu", 1400, lambda link, root: show("link", "show", link)[0]["mtu"] == 1400),
-        ("subnet", OTHER, lambda link, root: addresses(link) == ["10.213.6.1/24"]),
-        ("gateway", "10.213.5.254", lambda link, root: addresses(link) == ["10.213.5.254/24"]),
+        ("subnet", OTHER, lambda link, root: addresses(link) == [f"{BASE}.6.1/24"]),
+        ("gateway", f"{BASE}.5.254", lambda link, root: addresses(link) == [f"{BASE}.5.254/24"]),
         ("ipv6", True, lambda link, root: len(addresses(link)) == 2 or len(addresses(link)) == 3),
-        ("subnet6", "fd55:213::/64", lambda link, root: "fd55:213::1/64" in addresses(link)),
+        ("subnet6", f"{SIX}/64", lambda link, root: f"{SIX}1/64" in addresses(link)),
         ("internal", True, lambda link, root: "drop" in table(root) and "masquerade" in table(root)),
         ("isolate", True, lambda link, root: table(root).count("drop") == 3),
-        ("ip_range", "10.213.5.128/25", lambda link, root: True),
+        ("ip_range", f"{BASE}.5.128/25", lambda link, root: True),
         ("labels", {"tier": "db"}, lambda link, root: True),
     ],
 )
@@ -105,7 +108,7 @@ def test_an_option_of_an_existing_network(root, shop, option, value, seen):
 def test_ipv6_goes_again(root, shop):
     run_module("network", {"root": root, "name": "shop", "ipv6": True})
     quartet("network", {"root": root, "name": "shop", "ipv6": False})
-    assert addresses(shop) == ["10.213.5.1/24"]
+    assert addresses(shop) == [f"{BASE}.5.1/24"]
     assert sysctl(f"ipv6/conf/{shop}/disable_ipv6") == "1"
 
 
@@ -115,7 +118,7 @@ def test_ipv6_goes_again(root, shop):
         (lambda link, t: ["ip", "link", "del", link], "mend bridge (live)"),
         (lambda link, t: ["ip", "link", "set", link, "down"], "mend bridge state (live)"),
         (lambda link, t: ["ip", "addr", "flush", "dev", link], "mend addresses (live)"),
-        (lambda link, t: ["ip", "addr", "add", "10.213.5.9/24", "dev", link], "mend addresses (live)"),
+        (lambda link, t: ["ip", "addr", "add", f"{BASE}.5.9/24", "dev", link], "mend addresses (live)"),
         (lambda link, t: ["ip", "link", "set", link, "mtu", "1300"], "mend mtu (live)"),
         (lambda link, t: ["sysctl", "-qw", f"net.ipv4.conf.{link}.route_localnet=0"], "mend sysctl"),
         (lambda link, t: ["nft", "flush", "table", "inet", t], "mend"),
@@ -128,7 +131,7 @@ def test_drift_is_named_and_mended(root, shop, break_it, told):
     subprocess.run(break_it(shop, Paths.at(root).nft_table), check=True)
     results = quartet("network", {"root": root, "name": "shop"})
     assert any(told in action for action in results[0]["actions"]), results[0]["actions"]
-    assert addresses(shop) == ["10.213.5.1/24"]
+    assert addresses(shop) == [f"{BASE}.5.1/24"]
     assert table(root) == before
 
 
@@ -146,16 +149,16 @@ def test_foreign_tables_are_not_touched(root):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ({"name": "new", "subnet": "10.213.5.128/25"}, "subnet: '10.213.5.128/25' overlaps 10.213.5.0/24 of the"),
-        ({"name": "new", "subnet": "10.213.7.1/24"}, "subnet: '10.213.7.1/24' is not a subnet"),
-        ({"name": "new", "subnet": "10.213.7.0/33"}, "subnet: '10.213.7.0/33' is not a subnet"),
+        ({"name": "new", "subnet": f"{BASE}.5.128/25"}, f"subnet: '{BASE}.5.128/25' overlaps {BASE}.5.0/24 of the"),
+        ({"name": "new", "subnet": f"{BASE}.7.1/24"}, f"subnet: '{BASE}.7.1/24' is not a subnet"),
+        ({"name": "new", "subnet": f"{BASE}.7.0/33"}, f"subnet: '{BASE}.7.0/33' is not a subnet"),
         ({"name": "new", "subnet": "fd55::/64"}, "subnet: 'fd55::/64' is not an IPv4 subnet; give it as subnet6"),
         ({"name": "new", "subnet": 10.213}, "subnet: 10.213 is a number that YAML may have rounded"),
         ({"name": "new", "subnet": "127.0.0.0/8"}, "subnet: '127.0.0.0/8' is not for hosts"),
-        ({"name": "new", "subnet": "10.213.7.0/31"}, "subnet: '10.213.7.0/31' is too small"),
-        ({"name": "new", "subnet": "10.213.7.0/24", "gateway": "10.213.8.1"}, "gateway: '10.213.8.1' is not in the"),
-        ({"name": "new", "subnet": "10.213.7.0/24", "gateway": "10.213.7.255"}, "gateway: '10.213.7.255' is the"),
-        ({"name": "new", "subnet": "10.213.7.0/24", "ip_range": "10.213.8.0/25"}, "ip_range: '10.213.8.0/25' is not"),
+        ({"name": "new", "subnet": f"{BASE}.7.0/31"}, f"subnet: '{BASE}.7.0/31' is too small"),
+        ({"name": "new", "subnet": f"{BASE}.7.0/24", "gateway": f"{BASE}.8.1"}, f"gateway: '{BASE}.8.1' is not in the"),
+        ({"name": "new", "subnet": f"{BASE}.7.0/24", "gateway": f"{BASE}.7.255"}, f"gateway: '{BASE}.7.255' is the"),
+        ({"name": "new", "subnet": f"{BASE}.7.0/24", "ip_range": f"{BASE}.8.0/25"}, f"ip_range: '{BASE}.8.0/25' is"),
         ({"name": "new", "ipv6": False, "subnet6": "fd55::/64"}, "subnet6: 'fd55::/64' needs ipv6: true"),
         ({"name": "new", "ipv6": True, "mtu": 1000}, "mtu: 1000 is too small for IPv6; use 1280 or more"),
         ({"name": "new", "mtu": 12}, "mtu: 12 is out of range; use 68 to 65535"),
@@ -175,10 +178,10 @@ def test_bad_input_is_refused_and_leaves_nothing(root, shop, args, sentence):
 def test_a_network_that_the_host_is_on_is_refused(root):
     subprocess.run(["ip", "link", "add", "vesseltest0", "type", "bridge"], check=True)
     try:
-        subprocess.run(["ip", "addr", "add", "10.213.9.1/24", "dev", "vesseltest0"], check=True)
+        subprocess.run(["ip", "addr", "add", f"{BASE}.9.1/24", "dev", "vesseltest0"], check=True)
         subprocess.run(["ip", "link", "set", "vesseltest0", "up"], check=True)
-        result = run_module("network", {"root": root, "name": "new", "subnet": "10.213.9.0/25"})
-        assert "overlaps the route 10.213.9.0/24 of this host" in result["msg"]
+        result = run_module("network", {"root": root, "name": "new", "subnet": f"{BASE}.9.0/25"})
+        assert f"overlaps the route {BASE}.9.0/24 of this host" in result["msg"]
     finally:
         subprocess.run(["ip", "link", "del", "vesseltest0"], check=True)
 
@@ -188,7 +191,7 @@ def test_a_used_network_stays(root, shop):
     try:
         result = run_module("network", {"root": root, "name": "shop", "state": "absent"})
         assert result["msg"].startswith("network shop is in use by web")
-        assert addresses(shop) == ["10.213.5.1/24"]
+        assert addresses(shop) == [f"{BASE}.5.1/24"]
     finally:
         store.remove_spec(Paths.at(root), "containers", "web")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 from .module_runner import quartet, run_module
 
 pytestmark = pytest.mark.root
-SUBNET, OTHER = "10.213.40.0/24", "10.213.41.0/24"
+# Several runs of these tests may share a host.
+BASE = f"10.{208 + os.getpid() % 47}"
+PORT = 20000 + os.getpid() % 10000
+SIX = f"fd55:{os.getpid() % 9000 + 1}:40::"
+SUBNET, OTHER = f"{BASE}.40.0/24", f"{BASE}.41.0/24"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +97,7 @@ def test_a_new_subnet_readdresses_and_renames(pair):
     assert reaches(pair, "one", network["gateway"])
     hosts = Path(f"/proc/{facts(pair)['one']['pid']}/root/etc/hosts").read_text()
     assert f"{address(pair, 'two')}\ttwo" in hosts
-    assert "10.213.40." not in hosts
+    assert f"{BASE}.40." not in hosts
 
 
 def test_the_mtu_follows_inside(pair):
@@ -101,10 +106,10 @@ def test_the_mtu_follows_inside(pair):
 
 
 def test_a_gateway_that_moves_is_the_new_default_route(pair):
-    change(pair, gateway="10.213.40.254")
+    change(pair, gateway=f"{BASE}.40.254")
     listed = json.loads(inside(pair, "one", "ip", "-j", "route", "show", "default").stdout)
-    assert [route["gateway"] for route in listed] == ["10.213.40.254"]
-    assert reaches(pair, "one", "10.213.40.254")
+    assert [route["gateway"] for route in listed] == [f"{BASE}.40.254"]
+    assert reaches(pair, "one", f"{BASE}.40.254")
 
 
 def test_internal_takes_the_default_route_and_gives_it_back(pair):
@@ -117,9 +122,9 @@ def test_internal_takes_the_default_route_and_gives_it_back(pair):
 
 
 def test_ipv6_comes_and_goes(pair):
-    change(pair, subnet6="fd55:213:40::/64")
+    change(pair, subnet6=f"{SIX}/64")
     six = [entry["local"] for entry in link(pair, "one")["addr_info"] if entry["family"] == "inet6"]
-    assert "fd55:213:40::2" in six or "fd55:213:40::3" in six
+    assert f"{SIX}2" in six or f"{SIX}3" in six
     other = facts(pair)["two"]["networks"][0]["ipv6_address"]
     assert reaches(pair, "one", other)
     change(pair, ipv6=False)
@@ -137,7 +142,7 @@ def test_it_stays_while_they_are_on_it_and_force_detaches_them(pair):
 
 def test_a_new_address_has_the_published_port(root):
     args = {"root": root, "name": "web", "image": "bb", "networks": [{"name": "shop"}],
-            "published_ports": ["127.0.0.1:18431:80"], "command": "httpd -f -p 80 -h /etc"}  # fmt: skip
+            "published_ports": [f"127.0.0.1:{PORT}:80"], "command": "httpd -f -p 80 -h /etc"}  # fmt: skip
     run_module("network", {"root": root, "name": "shop", "subnet": SUBNET})
     try:
         assert not run_module("container", args).get("failed")
@@ -164,4 +169,4 @@ def fetch():
         "-o",
         "/dev/null",
     ]
-    return subprocess.run([*command, "http://127.0.0.1:18431/passwd"], check=False).returncode
+    return subprocess.run([*command, f"http://127.0.0.1:{PORT}/passwd"], check=False).returncode
