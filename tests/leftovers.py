@@ -19,9 +19,7 @@ NAMED = (("/usr/local/bin", "vessel*"), ("/etc/systemd/system", "vessel*"), ("/r
 NAMESPACES = ("mnt", "net", "pid", "uts", "ipc", "user")
 SYSCTLS = (
     "net/ipv4/ip_forward",
-    "net/ipv4/conf/*/rp_filter",
-    "net/ipv4/conf/*/route_localnet",
-    "net/ipv4/conf/*/arp_ignore",
+    *(f"net/ipv4/conf/{scope}/{name}" for scope in ("all", "default") for name in ("rp_filter", "route_localnet")),
     "net/ipv6/conf/all/forwarding",
     "net/ipv6/conf/default/disable_ipv6",
     "kernel/hostname",
@@ -106,10 +104,9 @@ def files() -> Iterator[str]:
 
 
 def sysctls() -> Iterator[str]:
-    for pattern in SYSCTLS:
-        for path in Path("/proc/sys").glob(pattern):
-            with suppress(OSError):
-                yield f"{path.relative_to('/proc/sys')} = {path.read_text().strip()}"
+    for name in SYSCTLS:
+        with suppress(OSError):
+            yield f"{name} = {Path('/proc/sys', name).read_text().strip()}"
 
 
 def restore_forwarding(before: Snapshot) -> None:
