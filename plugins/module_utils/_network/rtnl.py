@@ -69,9 +69,6 @@ class Rtnl:
         self._ipr.close()
 
     # reading
-    def links(self) -> dict[str, Link]:
-        return {link.name: link for link in map(_link, self._ipr.get_links())}
-
     def link(self, name: str) -> Optional[Link]:
         try:
             found = list(self._ipr.link("get", ifname=name))
@@ -81,10 +78,10 @@ class Rtnl:
             _raise("get link", name, error)
         return _link(found[0])
 
-    def addresses(self) -> dict[int, set[str]]:
+    def addresses(self, family: int = socket.AF_UNSPEC) -> dict[int, set[str]]:
         """ADDRESS/LENGTH of each link, by its index; link-local IPv6 left out."""
         found: dict[int, set[str]] = {}
-        for message in self._ipr.get_addr():
+        for message in _dump(lambda: self._ipr.get_addr(family=family)):
             address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             if address and not address.startswith("fe80:"):
                 found.setdefault(message["index"], set()).add(f"{address}/{message['prefixlen']}")
@@ -94,7 +91,7 @@ class Rtnl:
         """Unicast routes of the main table, both families."""
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            for message in self._ipr.get_routes(family=family):
+            for message in _dump(lambda family=family: self._ipr.get_routes(family=family)):  # type: ignore[misc]
                 if message.get_attr("RTA_TABLE") != 254 or message["type"] != 1:
                     continue
                 destination = message.get_attr("RTA_DST")
@@ -185,6 +182,19 @@ class Rtnl:
         except NetlinkError as error:
             if error.code != errno.EEXIST and error.code not in missing:
                 _raise(operation, obj, error)
+
+
+def _dump(request: Callable[[], Any]) -> list[Any]:
+    """The whole of a dump. One that changes meanwhile is begun anew: it may miss what did not change."""
+    tries = 100
+    while tries:
+        tries -= 1
+        try:
+            return list(request())
+        except NetlinkError as error:
+            if type(error).__name__ != "NetlinkDumpInterrupted":
+                _raise("dump", "", error)
+    raise KernelError("dump", "the kernel's tables", errno.EINTR, hint="they do not stop changing")
 
 
 def _raise(operation: str, obj: object, error: Any) -> NoReturn:
