@@ -33,11 +33,16 @@ def sweep(paths: Paths) -> None:
     for pin in Path("/run/netns").glob(f"{paths.prefix}-*"):
         _quietly("ip", "netns", "delete", pin.name)
     _quietly("nft", "delete", "table", "inet", paths.nft_table)
-    for directory, dummy, dummy in os.walk("/sys/fs/cgroup", topdown=False):
-        if f"/{paths.prefix}" in directory:
+    remove_cgroups(f"/{paths.prefix}")
+    shutil.rmtree(paths.root, ignore_errors=True)
+
+
+def remove_cgroups(word: str) -> None:
+    """Those with the word in their path, where nothing runs any more."""
+    for directory, _children, _files in os.walk("/sys/fs/cgroup", topdown=False):
+        if word in directory:
             with suppress(OSError):
                 os.rmdir(directory)
-    shutil.rmtree(paths.root, ignore_errors=True)
 
 
 def processes(paths: Paths) -> Iterator[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.vessel.host.tests.integration.place import Place
+from ansible_collections.vessel.host.tests.sweeping import remove_cgroups
 
 from .test_runtime_command import SCRIPT
 
@@ -35,6 +36,7 @@ def podman(tmp_path_factory):
         pytest.skip("podman is not installed")
     # Paths of podman's sockets have 108 bytes.
     top = tmp_path_factory.mktemp("pod")
+    parent = list(Path("/sys/fs/cgroup").glob("*/libpod_parent"))
     (top / "containers.conf").write_text(CONF)
     script = top / "vessel-runtime"
     script.write_text(SCRIPT)
@@ -56,6 +58,8 @@ def podman(tmp_path_factory):
     yield run
     run("rm", "-af", "-t", "0")
     run("rmi", "-af")
+    if not parent:
+        remove_cgroups("/libpod_parent")  # podman makes it and leaves it
 
 
 def test_run(podman):
