@@ -195,12 +195,46 @@ def test_name_file_overwritten_inside(place, file):
     assert place.sh("web", f"cat /etc/{file}") == before
 
 
+@pytest.mark.parametrize("file", ["hosts", "resolv.conf", "hostname"])
+def test_name_file_made_huge_inside_is_not_read(place, file):
+    place.sh("web", f"truncate -s 15000G /etc/{file}")
+    mended(place, f"mend /etc/{file}")
+    assert os.path.getsize(f"{place.paths.bundle('web')}/{file}") < 4096
+
+
 def test_volume_taken_off_by_hand(place):
     pid = place.facts("db")["pid"]
     place.sh("db", "echo kept > /data/file")
     subprocess.run(["nsenter", "-t", str(pid), "-m", "umount", "/data"], check=True)
     mended(place, "mend volumes")
     assert place.sh("db", "cat /data/file") == "kept"
+
+
+def test_a_volume_behind_a_symlink_is_where_it_leads(place, tmp_path):
+    """As /var/run/docker.sock is in an image of Debian's, where /var/run is a symlink."""
+    (tmp_path / "file").write_text("seen")
+    place.sh("web", "mkdir /real; ln -s real /link; ln -s /real/in /real/last")
+    pid = place.facts("web")["pid"]
+    mounts = Path(f"/proc/{pid}/mountinfo")
+    for target in ("/link/file", "/real/last"):
+        volumes = [f"{tmp_path}:{target}"]
+        assert place.task("container", name="web", volumes=volumes)["changed"]
+        assert place.sh("web", f"cat {target}/file") == "seen"
+        assert not place.task("container", name="web", volumes=volumes)["changed"]
+        assert place.task("container", name="web", volumes=[])["changed"]
+        assert "/real" not in mounts.read_text()
+    assert place.facts("web")["pid"] == pid
+
+
+def test_another_mount_put_in_a_volume_s_way_stays(place, tmp_path):
+    volumes = [f"{tmp_path}:/way/timer_list"]
+    place.task("container", name="web", volumes=volumes)
+    place.sh("web", "mv /way /elsewhere; ln -s /proc /way")
+    failed = place.task("container", fails=True, name="web", volumes=[])
+    assert "restart the container" in failed["msg"]
+    assert place.sh("web", "cat /proc/timer_list") == ""
+    place.sh("web", "rm /way; mv /elsewhere /way")
+    assert place.task("container", name="web", volumes=[])["changed"]
 
 
 def test_network_namespace_unpinned(place):

@@ -401,9 +401,7 @@ def _mounted(pid: int, volumes: list[str]) -> list[str]:
     """Those that are really there: what was taken off by hand must be put back."""
     from .container_options import volume_parts
 
-    with open(f"/proc/{pid}/mountinfo") as file:
-        points = {line.split()[4] for line in file}
-    return [entry for entry in volumes if drift.escaped(volume_parts(entry)[1]) in points]
+    return [entry for entry in volumes if live.mounted_at(pid, volume_parts(entry)[1])]
 
 
 # the process anew

@@ -28,7 +28,7 @@ class Drift:
 def find(host: Host, name: str, spec: Spec, pid: int, lines: Mapping[str, str]) -> list[Drift]:
     """``lines`` are names.network_lines of the container's networks."""
     try:
-        found = _resources(host, name, spec) + _process(pid, spec) + _volumes(host, name, spec, pid)
+        found = _resources(host, name, spec) + _process(pid, spec) + _volumes(spec, pid)
         return found + _network(host, name, spec, pid) + _names(host, name, spec, lines)
     except (FileNotFoundError, ProcessLookupError):
         return []  # it ended while we looked; that is seen elsewhere
@@ -79,18 +79,9 @@ def _process(pid: int, spec: Spec) -> list[Drift]:
     return found
 
 
-def _volumes(host: Host, name: str, spec: Spec, pid: int) -> list[Drift]:
-    if not spec["volumes"]:
-        return []
-    with open(f"/proc/{pid}/mountinfo") as file:
-        mounted = {line.split()[4] for line in file}
-    missing = [entry for entry in spec["volumes"] if escaped(volume_parts(entry)[1]) not in mounted]
-    return [Drift("volumes", [v for v in spec["volumes"] if v not in missing], spec["volumes"])] if missing else []
-
-
-def escaped(path: str) -> str:
-    """As /proc/PID/mountinfo writes it (proc_pid_mountinfo(5))."""
-    return path.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
+def _volumes(spec: Spec, pid: int) -> list[Drift]:
+    there = [entry for entry in spec["volumes"] if live.mounted_at(pid, volume_parts(entry)[1])]
+    return [Drift("volumes", there, spec["volumes"])] if there != spec["volumes"] else []
 
 
 def _network(host: Host, name: str, spec: Spec, pid: int) -> list[Drift]:
@@ -120,7 +111,8 @@ def _names(host: Host, name: str, spec: Spec, lines: Mapping[str, str]) -> list[
         path = f"{host.paths.bundle(name)}/{file}"
         try:
             with open(path) as stream:
-                present = stream.read()
+                # Whoever is inside may have made it as large as the disk.
+                present = stream.read(len(content) + 4096)
         except (FileNotFoundError, UnicodeDecodeError):
             present = ""
         if present != content:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from .._cgroup.manager import Manager, open_manager
 from .._errors import KernelError, OptionError
 from .._kernel import mount as m
 from .._kernel import namespaces
-from .._kernel.openat2 import open_in_root, open_root
+from .._kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, open_in_root, open_root, openat2
 from .._kernel.process import set_dumpable
 from .._rootfs import ops
 from .._rootfs import options as mount_options
@@ -211,15 +212,54 @@ def mount_volume(pid: int, source: str, target: str, words: Iterable[str]) -> No
         os.close(tree)
 
 
-def unmount_volume(pid: int, target: str) -> None:
-    """Take the volume off. The last component is not followed, and the parent is held by a descriptor: whoever is
-    inside could put a symlink to another mount of the container in its way."""
+def mounted_at(pid: int, target: str, source: str = "") -> str:
+    """Where what is mounted at the target is in the container, symlinks followed as its own processes follow them;
+    empty when nothing is. With a source, only that source's mount counts, also when it is deleted by now."""
+    root = open_root(f"/proc/{pid}/root")
+    try:
+        fd = open_in_root(root, target)
+    except KernelError:
+        return ""
+    finally:
+        os.close(root)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as file:
+            number = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+        with open(f"/proc/{pid}/mountinfo") as file:
+            shown, place = next((line.split()[3:5] for line in file if line.split()[0] == number), ("", ""))
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        if escaped(path) != place:
+            return ""
+        known = not source or shown.endswith("//deleted") or _is_file(fd, source)
+        return path if known else ""
+    finally:
+        os.close(fd)
+
+
+def escaped(path: str) -> str:
+    """As /proc/PID/mountinfo writes it (proc_pid_mountinfo(5))."""
+    return path.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
+
+
+def _is_file(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def unmount_volume(pid: int, target: str, source: str) -> None:
+    """Take the volume off. Whoever is inside could put a symlink to another mount of the container in its way, so it
+    must be the source's, and from then on no symlink is followed."""
+    place = mounted_at(pid, target, source)
+    if not place:
+        hint = "what is there now is something else; restart the container"
+        raise KernelError("unmount", f"{source} from {target}", errno.EINVAL, hint=hint)
 
     def act() -> None:
-        root = open_root("/")
-        parent, dummy, name = target.rpartition("/")
-        fd = open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY)
-        os.fchdir(fd)
+        parent, dummy, name = place.rpartition("/")
+        resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
+        os.fchdir(openat2(open_root("/"), parent or "/", os.O_PATH | os.O_DIRECTORY, resolve=resolve))
         m.umount2(name, m.MNT_DETACH | m.UMOUNT_NOFOLLOW)
 
     inside(pid, ["mount"], act)
@@ -227,11 +267,14 @@ def unmount_volume(pid: int, target: str) -> None:
 
 def apply_volumes(host: Host, name: str, pid: int, spec: Spec, before: Spec) -> None:
     """Those that are declared no more go first: one may come back with another mode."""
+    from .volumes import source as volume_source
+
     around = prepare.surroundings(host, name, spec)
     kept = set(spec["volumes"]) & set(before["volumes"])
     for entry in reversed(before["volumes"]):
         if entry not in kept:
-            unmount_volume(pid, volume_parts(entry)[1])
+            source, target, dummy = volume_parts(entry)
+            unmount_volume(pid, target, source if source.startswith("/") else volume_source(host.paths, source))
     for entry in spec["volumes"]:
         if entry not in kept:
             source, target, words = volume_parts(entry)
@@ -245,7 +288,7 @@ def swap_secrets(host: Host, name: str, pid: int, spec: Spec) -> None:
         words = ("ro", "nosuid", "noexec", "nodev")
         mount_volume(pid, compile.secrets_directory(host.paths, name), compile.SECRETS_INSIDE, words)
     else:
-        unmount_volume(pid, compile.SECRETS_INSIDE)
+        unmount_volume(pid, compile.SECRETS_INSIDE, compile.secrets_directory(host.paths, name))
 
 
 def apply_networks(host: Host, name: str, spec: Spec) -> None:
