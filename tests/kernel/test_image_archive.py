@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images in and out of the store, judged by skopeo and umoci: they read what is saved, and what they write is loaded."""
+"""Images in and out of the store, judged by skopeo and umoci: they read what is saved, and we what they write."""
 
 from __future__ import annotations
 

@@ -60,7 +60,11 @@ class _Copy:
     @contextlib.contextmanager
     def _directory(self, path: str) -> Iterator[int]:
         """The directory as the container would find it, made where it is missing; fit for reading it."""
-        found = mkdir_in_root(self.root, path)
+        try:
+            found = mkdir_in_root(self.root, path)
+        except FileExistsError:
+            hint = "make what it leads to first"
+            raise StoreError(f"{path} leads through a symlink that leads nowhere in the image", hint=hint) from None
         try:
             fd = open_in_root(found, ".", os.O_RDONLY | os.O_DIRECTORY)
         finally:

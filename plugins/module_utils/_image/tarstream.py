@@ -142,7 +142,7 @@ def members(source: Forward, *, marked: bool = False) -> Iterator[Member]:
         tar = tarfile.TarFile(fileobj=source, tarinfo=Member, encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
         while True:
             member = tar.next()
-            if member is None and marked and source.tell() == tar.offset:  # type: ignore[attr-defined]
+            if member is None and marked and source.tell() == tar.offset:
                 raise StoreError("the archive is cut short: it has no end mark")
             if member is None:
                 return

@@ -1,0 +1,372 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Layered builds on real overlays; commands run in a chroot here, for containers are another room's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError
+from ansible_collections.vessel.host.plugins.module_utils._image import build, template
+from ansible_collections.vessel.host.plugins.module_utils._image.copy import OVERLAY_OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._image.store import Image, Store
+from ansible_collections.vessel.host.plugins.module_utils._kernel.overlay import open_overlay
+from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
+
+from ..image_tars import listing
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(Paths.at(str(tmp_path / "vessel")))
+
+
+@pytest.fixture
+def base(store):
+    return Image("busybox", "", (template.build(store, "busybox", {}, "busybox"),))
+
+
+def run(request: build.RunRequest) -> None:
+    """The command over the layers, in a child: the overlay is mounted nowhere, and the child's root."""
+    root = open_overlay(request.layers[::-1], request.upper, request.work, OVERLAY_OPTIONS)
+    child = os.fork()
+    if child == 0:
+        os.fchdir(root)
+        os.chroot(".")
+        os.execve(request.command[0], request.command, {"PATH": "/bin", **request.env})
+    os.close(root)
+    if os.waitpid(child, 0)[1]:
+        raise StoreError(f"step {request.number}: {request.command[-1]} failed")
+
+
+def built(store, base, *steps, **options):
+    return build.build(store, "app:1", base, steps, options, run)
+
+
+def top(store, image):
+    return Path(store.directories(image)[-1])
+
+
+def names(path):
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*"))
+
+
+def test_a_layer_is_what_the_step_wrote(store, base):
+    image = built(
+        store,
+        base,
+        {"run": "echo one > /one; rm /etc/group; rm -r /home; mkdir /home; chmod 4755 /bin/busybox"},
+        {"env": {"WORD": "two words"}},
+        {"run": ["/bin/sh", "-c", 'echo "$WORD" > /two; mv /one /etc/']},
+    )
+    first, second = (Path(path) for path in store.directories(image)[1:])
+    assert names(first) == ["bin", "bin/busybox", "etc", "etc/group", "home", "one"]
+    assert stat.S_ISCHR(os.lstat(first / "etc/group").st_mode)
+    assert os.getxattr(first / "home", "trusted.overlay.opaque") == b"y"
+    assert stat.S_IMODE(os.stat(first / "bin/busybox").st_mode) == 0o4755
+    assert os.stat(first / "bin/busybox").st_size == os.stat(Path(store.directories(image)[0]) / "bin/busybox").st_size
+    assert (second / "two").read_text() == "two words\n"
+    assert (second / "etc/one").read_text() == "one\n"
+    assert stat.S_ISCHR(os.lstat(second / "one").st_mode)
+
+
+def test_a_directory_of_below_that_is_moved_is_whole_in_its_layer(store, base):
+    image = built(
+        store, base, {"run": "mkdir -p /a/b && echo x > /a/b/file"}, {"run": "mv /a /c && chown 5:6 /c/b/file"}
+    )
+    path = top(store, image)
+    assert (path / "c/b/file").read_text() == "x\n"
+    leftover = {name for p in path.rglob("*") for name in os.listxattr(p, follow_symlinks=False)}
+    assert leftover & {"trusted.overlay.redirect", "trusted.overlay.metacopy"} == set()
+
+
+def test_a_step_is_done_once(store, base):
+    steps = [{"run": "date +%s%N > /when"}, {"run": "cat /when > /copy"}]
+    one = built(store, base, *steps)
+    assert built(store, base, *steps).id == one.id
+    assert built(store, base, steps[0], {"run": "true"}).layers[:2] == one.layers[:2]
+    # The name has gone to another image; what was built stays in the cache.
+    store.collect()
+    assert built(store, base, *steps).id == one.id
+    store.collect(keep_cache=False)
+    assert built(store, base, *steps, cmd=["sh"]).layers == one.layers
+
+
+def test_a_failed_step_leaves_those_before(store, base):
+    with pytest.raises(StoreError, match="step 2: exit 3 failed"):
+        built(store, base, {"run": "echo 1 > /1"}, {"run": "exit 3"})
+    assert store.names() == []
+    assert [name for name in os.listdir(store.layers) if name.startswith(".")] == []
+    assert build.plan(store, base, [{"run": "echo 1 > /1"}])[0].layer
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_top_is_as_below_whatever_the_umask(store, base, umask):
+    os.chmod(store.layer_path(base.layers[0]), 0o751)
+    os.chown(store.layer_path(base.layers[0]), 3, 4)
+    before = os.umask(umask)
+    try:
+        image = built(store, base, {"run": "true"}, {"copy": {"content": "x", "dest": "/x/y"}})
+    finally:
+        os.umask(before)
+    for path in store.directories(image):
+        info = os.stat(path)
+        assert (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) == (0o751, 3, 4)
+
+
+# copies
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "src"
+    (path / "sub").mkdir(parents=True)
+    (path / "file").write_text("file")
+    (path / "sub/tool").write_text("tool")
+    (path / "sub/tool").chmod(0o755)
+    (path / "sub").chmod(0o700)
+    (path / "link").symlink_to("sub/tool")
+    (path / "out").symlink_to("/etc/passwd")
+    for entry in (path / "file", path / "sub"):
+        os.utime(entry, (1000, 1000))
+    return path
+
+
+def copied(store, base, **step):
+    image = built(store, base, {"copy": step})
+    return top(store, image)
+
+
+def test_a_tree(store, base, source):
+    path = copied(store, base, src=str(source), dest="/srv/app", uid=5, gid=6)
+    found = {name: value[:4] + value[7:] for name, value in listing(str(path)).items()}
+    assert set(found) == {
+        f"srv{n}" for n in ("", "/app", "/app/file", "/app/link", "/app/out", "/app/sub", "/app/sub/tool")
+    }
+    assert found["srv/app"][:3] == ("drwxr-xr-x", 0, 0)
+    assert found["srv/app/sub"] == ("drwx------", 5, 6, None, 1000 * 10**9)
+    assert found["srv/app/sub/tool"][:3] == ("-rwxr-xr-x", 5, 6)
+    assert found["srv/app/file"][4] == 1000 * 10**9
+    assert found["srv/app/link"][1:4] == (5, 6, "sub/tool")
+    assert found["srv/app/out"][3] == "/etc/passwd"
+
+
+def test_a_tree_over_what_is_there(store, base, source):
+    first = {"run": "mkdir -p /srv/sub /srv/link.d; chown 7:7 /srv; echo kept > /srv/kept; echo old > /srv/file"}
+    image = built(store, base, first, {"copy": {"src": str(source), "dest": "/srv"}})
+    root = open_overlay(store.directories(image)[::-1], *scratch(store), OVERLAY_OPTIONS)
+    found = listing(f"/proc/self/fd/{root}")
+    os.close(root)
+    assert found["srv"][:3] == ("drwxr-xr-x", 7, 7)  # what was there keeps its owner
+    assert found["srv/file"][3][0] == 4
+    assert "srv/kept" in found
+
+
+def scratch(store):
+    path = Path(store.paths.state).parent / f"scratch{time.monotonic_ns()}"
+    (path / "u").mkdir(parents=True)
+    (path / "w").mkdir()
+    return str(path / "u"), str(path / "w")
+
+
+def test_modes_of_files_and_of_directories_that_hold_them(store, base, source):
+    path = copied(store, base, src=str(source), dest="/srv", mode=0o640)
+    found = {name: value[0] for name, value in listing(str(path)).items()}
+    assert (found["srv/file"], found["srv/sub/tool"], found["srv/sub"]) == ("-rw-r-----", "-rw-r-----", "drwxr-x---")
+
+
+@pytest.mark.parametrize(
+    ("dest", "at"),
+    [("/f", "f"), ("/a/b/f", "a/b/f"), ("/srv/", "srv/file"), ("/srv", "srv/file"), ("/new/", "new/file"),
+     ("/usr/bin/f", "bin/f"), ("/usr/sbin/", "bin/file"), ("/sbin", "bin/file"), ("/var/run/f", "run/f")],
+)  # fmt: skip
+def test_where_a_file_goes(store, base, source, dest, at):
+    """busybox's /usr/bin, /usr/sbin, /sbin and /var/run are symlinks."""
+    path = copied(store, base, src=str(source / "file"), dest=dest)
+    assert (path / at).read_text() == "file"
+    assert not (path / "usr/bin").exists()
+
+
+def test_content(store, base):
+    path = copied(store, base, content="naïve\n", dest="/etc/app.conf", uid=1, gid=2, mode=0o600)
+    assert listing(str(path))["etc/app.conf"][:3] == ("-rw-------", 1, 2)
+    assert (path / "etc/app.conf").read_text() == "naïve\n"
+    assert stat.S_IMODE(os.stat(copied(store, base, content="", dest="/e") / "e").st_mode) == 0o644
+
+
+def test_symlinks_of_the_image_lead_nowhere_out(store, base, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    up = "../" * 20
+    image = built(
+        store,
+        base,
+        {
+            "run": f"mkdir -p {outside}; ln -s {outside} /abs; ln -s {up}{outside} /up; ln -s {outside}/file /file; "
+            "ln -s nowhere /dangling"
+        },
+        {"copy": {"content": "x", "dest": "/abs/in"}},
+        {"copy": {"content": "x", "dest": "/up/in2"}},
+        {"copy": {"content": "mine", "dest": "/file"}},
+        {"copy": {"content": "x", "dest": "/dangling"}},
+    )
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"file": "precious"}
+    assert (top(store, image) / "dangling").read_text() == "x"
+    file = Path(store.directories(image)[-2]) / "file"
+    assert (file.is_symlink(), file.read_text()) == (False, "mine")
+    # As the container sees it: below its own root.
+    inside = Path(store.directories(image)[2]) / str(outside).lstrip("/") / "in"
+    assert inside.read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "sentence"),
+    [
+        ({"content": "x", "dest": "/etc"}, KernelError, "copy content to /etc: Is a directory"),
+        ({"content": "x", "dest": "/etc/passwd/x"}, KernelError, "/etc/passwd"),
+        ({"content": "x", "dest": "/loop/x"}, KernelError, "Too many levels of symbolic links"),
+        (
+            {"content": "x", "dest": "/way/x"},
+            StoreError,
+            "step 2: copy content to /way/x: /way leads through a symlink",
+        ),
+        ({"src": "SRC", "dest": "/etc/passwd"}, KernelError, "/etc/passwd"),
+        ({"src": "FIFO", "dest": "/srv"}, StoreError, "fifo is no file, directory or symlink"),
+        ({"content": "x", "dest": "/" + "n" * 300}, KernelError, "File name too long"),
+    ],
+)
+def test_a_copy_that_can_not_be(store, base, source, step, error, sentence):
+    if step.get("src") == "FIFO":
+        os.mkfifo(source / "fifo")
+    step = {**step, **({"src": str(source)} if "src" in step else {})}
+    with pytest.raises(error) as caught:
+        built(store, base, {"run": "ln -s loop /loop; ln -s nowhere /way"}, {"copy": step})
+    assert sentence in str(caught.value)
+    assert store.names() == []
+    assert [name for name in os.listdir(store.layers) if name.startswith(".")] == []
+
+
+def test_a_build_of_many_layers(store, base):
+    """More than one page of mount options, and more than one fsconfig word."""
+    image = built(store, base, *({"copy": {"content": str(number), "dest": f"/{number}"}} for number in range(70)))
+    assert len(image.layers) == 71
+    image = build.build(store, "more:1", image, [{"run": "cat /0 /69 > /all"}], {}, run)
+    assert (top(store, image) / "all").read_text() == "069"
+
+
+def test_from_nothing(store):
+    image = build.build(store, "x:1", Image("nothing", "", ()), [{"copy": {"content": "x", "dest": "/x"}}], {}, run)
+    assert names(top(store, image)) == ["x"]
+
+
+# scripts and busybox
+@pytest.fixture
+def script(tmp_path):
+    def write(text):
+        path = tmp_path / "script"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return write
+
+
+def test_a_script_with_lxcs_environment(store, script):
+    made = "mkdir $VESSEL_ROOTFS/dev; mknod $LXC_ROOTFS/dev/n c 1 3"
+    path = script(f'echo "$LXC_NAME $VESSEL_NAME $*" > $LXC_ROOTFS/said; {made}')
+    diff_id = template.build(store, path, {"release": "1", "arch": "x"}, "app:1")
+    layer = Path(store.layer_path(diff_id))
+    assert (layer / "said").read_text() == "app:1 app:1 --release=1 --arch=x\n"
+    assert os.listdir(layer / "dev") == []
+    assert store.layer_for(template.key(path, {"release": "1", "arch": "x"})) == diff_id
+
+
+def test_what_a_script_mounts_and_starts_ends_with_it(store, script):
+    path = script("mount -t tmpfs x /mnt && sleep 12345 & sleep 0.2; ls /proc > $LXC_ROOTFS/seen")
+    before = Path("/proc/self/mountinfo").read_text()
+    diff_id = template.build(store, path, {}, "x")
+    seen = (Path(store.layer_path(diff_id)) / "seen").read_text().split()
+    assert len([name for name in seen if name.isdigit()]) < 10  # its own processes and no others
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert not running("sleep 12345")
+
+
+def running(words):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().replace(b"\0", b" ").strip() == words.encode():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_script_that_fails_says_why_and_leaves_nothing(store, script):
+    for text, sentence in (
+        ("for i in 1 2 3 4 5 6 7 8; do echo line $i; done; exit 4", "ended with 4: line 3 | line 4 | line 5 | line 6"),
+        ("exit 1", "ended with 1: it said nothing"),
+        ("kill -9 $$", "ended with 137: it said nothing"),
+        ("true", "left its root file system empty (it is to fill $LXC_ROOTFS)"),
+    ):
+        with pytest.raises(StoreError) as caught:
+            template.build(store, script(text), {}, "x")
+        assert sentence in str(caught.value)
+        assert not os.path.exists(store.paths.state)
+
+
+def test_a_script_that_is_no_program(store, tmp_path):
+    path = tmp_path / "program"
+    path.write_bytes(b"\x7fELFnot")
+    path.chmod(0o755)
+    with pytest.raises(StoreError, match=r"ended with 127: .*Exec format error"):
+        template.build(store, str(path), {}, "x")
+
+
+def test_a_template_dies_with_its_maker(store, script, tmp_path):
+    path = script("touch $LXC_ROOTFS/begun; sleep 23456")
+    child = os.fork()
+    if child == 0:
+        template.build(Store(store.paths), path, {}, "x")
+        os._exit(0)
+    deadline = time.monotonic() + 10
+    while not running("sleep 23456") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert running("sleep 23456")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    deadline = time.monotonic() + 10
+    while running("sleep 23456") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not running("sleep 23456")
+    store.collect()
+    assert not os.path.exists(store.paths.state)
+
+
+def test_fsync_does_nothing_in_a_template(store, script):
+    program = "import os, sys; fd = os.open(sys.argv[1], os.O_RDONLY | os.O_PATH); os.fsync(fd)"
+    # fsync(2) of an O_PATH descriptor is EBADF, unless it is not made.
+    path = script(f'touch $LXC_ROOTFS/x; {sys.executable} -c "{program}" $LXC_ROOTFS/x && echo done > $LXC_ROOTFS/x')
+    assert (Path(store.layer_path(template.build(store, path, {}, "x"))) / "x").read_text() == "done\n"
+
+
+def test_busybox_is_the_same_layer_every_time(store, base, tmp_path):
+    other = Store(Paths.at(str(tmp_path / "other")))
+    time.sleep(0.01)
+    assert template.build(other, "busybox", {}, "y") == base.layers[0]
+    layer = Path(store.layer_path(base.layers[0]))
+    assert os.readlink(layer / "bin/sh") == "busybox"
+    assert stat.S_IMODE(os.stat(layer / "tmp").st_mode) == 0o1777
+    done = subprocess.run(
+        ["chroot", layer, "/bin/sh", "-c", "id -un; ls /usr/bin/awk"], check=True, capture_output=True
+    )
+    assert done.stdout == b"root\n/usr/bin/awk\n"
