@@ -24,19 +24,23 @@ class Rotator:
         self._busy: set[str] = set()
         self._scheduled = False
 
-    def wake(self) -> None:
-        """To be called when a container starts; with nothing to rotate there is no timer."""
-        if not self._scheduled and any(map(_rotates, self._containers())):
-            self._scheduled = True
-            self._host.loop.after(INTERVAL, self._look)
+    def wake(self, container: Container) -> None:
+        """It has changed: if its log is to be rotated, the looking begins. With nothing to rotate there is no timer."""
+        if not self._scheduled and _rotates(container):
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._host.loop.after(INTERVAL, self._look)
 
     def _look(self) -> None:
         self._scheduled = False
-        for container in self._containers():
+        for container in filter(_rotates, self._containers()):
             log = container.settings.log
-            if _rotates(container) and log.path not in self._busy and due(log.path, log.max_size):
+            if not self._scheduled:
+                self._schedule()
+            if log.path not in self._busy and due(log.path, log.max_size):
                 self._rotate(log.path, log.max_file)
-        self.wake()
 
     def _rotate(self, path: str, files: int) -> None:
         try:

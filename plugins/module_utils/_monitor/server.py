@@ -51,7 +51,7 @@ class Server:
         self.containers.update(adopt_all(self.host))
         for container in self.containers.values():
             container.listeners.append(self._changed)
-        self._rotator.wake()
+            self._rotator.wake(container)
         self._look_idle()
         ready()
         self.host.loop.run()
@@ -160,8 +160,7 @@ class Server:
         return self.containers[name]
 
     def _changed(self, container: Container) -> None:
-        if container.process is not None:
-            self._rotator.wake()
+        self._rotator.wake(container)
         if not self._connections:
             self._look_idle()
 
@@ -208,7 +207,6 @@ class Server:
 
     def reload(self, message: Message, reply: Reply) -> None:
         self._find(message).reload()
-        self._rotator.wake()
         reply.ok()
 
     def wait(self, message: Message, reply: Reply) -> None:
