@@ -544,3 +544,19 @@ def test_sigterm_leaves_all_running(site, client):
     again = site.supervise()
     assert again.call("status", name="a")["status"]["pid"] == pid
     finish(site, again)
+
+
+def test_quit_waits_for_starts_under_way(site, client):
+    """Another version takes over in the middle: who asked for a start gets the answer."""
+    names = [f"c{number}" for number in range(10)]
+    for name in names:
+        site.bundle(name, SERVICE)
+        client.submit("start", name=name)
+    wait_for(lambda: os.path.exists(site.paths.status("c0")))
+    with site.connect() as other:
+        other.call("quit")
+    assert all(client.next()[1]["ok"] for _ in names)
+    assert site.process.wait(timeout=10) == 0
+    again = site.supervise()
+    assert {again.call("status", name=name)["status"]["status"] for name in names} == {"running"}
+    finish(site, again)
