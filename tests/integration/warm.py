@@ -67,13 +67,21 @@ for line in sys.stdin:
 
 
 class Server:
-    """The process that forks. ``before`` are words that start it, such as unshare's."""
+    """The process that forks; it is there from the first task on. ``before`` are words that start it, as unshare's."""
 
     def __init__(self, *before: str) -> None:
-        command = [*before, sys.executable, "-c", _PROGRAM, str(COLLECTIONS), *MODULES]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        self._command = [*before, sys.executable, "-c", _PROGRAM, str(COLLECTIONS), *MODULES]
+        self._process: subprocess.Popen[str] | None = None
+
+    def _ready(self) -> subprocess.Popen[str]:
+        if self._process is None or self._process.poll() is not None:
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self._ready().pid
 
     def run(
         self,
@@ -85,17 +93,17 @@ class Server:
         timeout: float = 120.0,
     ) -> dict[str, Any]:
         """The module's result; one that failed has ``failed`` in it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        process = self._ready()
+        assert process.stdin is not None
+        assert process.stdout is not None
         internal = {"check_mode": check, "diff": True, "module_name": f"vessel.host.{module}"}
         given = {**args, **{f"_ansible_{key}": value for key, value in internal.items()}}
-        request = {"module": module, "args": given, "environ": environ or {}}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], timeout)[0]:
+        process.stdin.write(json.dumps({"module": module, "args": given, "environ": environ or {}}) + "\n")
+        process.stdin.flush()
+        if not select.select([process.stdout], [], [], timeout)[0]:
             self.close()
             raise AssertionError(f"{module} did not end within {timeout:g} s: {args}")
-        code, stdout, stderr = json.loads(self._process.stdout.readline())
+        code, stdout, stderr = json.loads(process.stdout.readline())
         assert stdout.strip(), f"{module} gave no result (exit code {code}): {stderr}"
         result = json.loads(stdout.strip().splitlines()[-1])
         result.pop("invocation", None)
@@ -105,9 +113,12 @@ class Server:
 
     def close(self) -> None:
         """It has a process group of its own, and what a task had running goes with it."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 class WarmPlace(Place):
@@ -117,12 +128,13 @@ class WarmPlace(Place):
         super().__init__(root)
         self.server = Server(*before)
         self.environ: dict[str, str] = {}
+        self.files = Path()  # where a test keeps files of its own
 
     def task(
-        self, module: str, *, check: bool = False, fails: bool = False, timeout: float = 120.0, **args: Any
+        self, module: str, *, check: bool = False, fails: bool = False, patience: float = 120.0, **args: Any
     ) -> dict[str, Any]:
         result = self.server.run(
-            module, {"root": self.root, **args}, check=check, environ=self.environ, timeout=timeout
+            module, {"root": self.root, **args}, check=check, environ=self.environ, timeout=patience
         )
         assert bool(result.get("failed")) == fails, result.get("msg")
         return result
@@ -148,7 +160,7 @@ class WarmPlace(Place):
         self.task("network", name="two", subnet="10.213.2.0/24", subnet6="fd00:213::/64")
         for volume in ("data", "more"):
             self.task("volume", name=volume)
-            (self.volume(volume) / f"in-{volume}").touch()
+            (self.volume(volume) / f"in-{volume}").write_text(volume)
 
     def home(self, kind: str, name: str) -> Path:
         return Path(self.paths.resource(kind, name))
