@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 from collections.abc import Iterable
 
 from .libc import libc, oserror, syscall
@@ -99,9 +100,9 @@ def drop_bounding(keep: Iterable[str], last: int) -> None:
     """Take all but ``keep`` out of the bounding set; needs CAP_SETPCAP, so it comes before the uid is changed."""
     kept = set(numbers(keep, last))
     for number in range(last + 1):
-        # Already absent ones are left alone: dropping needs CAP_SETPCAP, which an unprivileged caller lacks.
-        if number not in kept and prctl(PR_CAPBSET_READ, number) == 1 and prctl(PR_CAPBSET_DROP, number) < 0:
-            oserror("prctl", f"PR_CAPBSET_DROP {number}")
+        # What is absent already need not go: dropping needs CAP_SETPCAP, which an unprivileged caller lacks.
+        if number not in kept and prctl(PR_CAPBSET_DROP, number) < 0 and prctl(PR_CAPBSET_READ, number) == 1:
+            oserror("prctl", f"PR_CAPBSET_DROP {number}", code=errno.EPERM)
 
 
 def held() -> set[str]:

@@ -61,11 +61,9 @@ def _close_range(first: int, last: int) -> None:
 def reset_signals() -> None:
     """Default dispositions and an empty mask: both outlive an exec, and Python has changed some."""
     for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):
-                pass  # libc keeps two real-time signals for itself
+        # None is what nobody but the kernel can change, and what libc keeps for itself.
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -63,17 +63,25 @@ class Node(Operation):
 
     def _mknod(self, context: Context) -> None:
         """The umask is 0 while a root file system is made, so the mode is exactly that which is asked."""
-        parent_path, name = os.path.split(self.path)
-        parent = target.directory(context.root, parent_path)
+        parent = target.directory(context.root, os.path.dirname(self.path))
         try:
-            _remove(parent, name)
-            os.mknod(name, self.mode | KINDS[self.kind], os.makedev(self.major, self.minor), dir_fd=parent)
+            self.make(parent)
+        finally:
+            os.close(parent)
+
+    def make(self, parent: int) -> None:
+        """In its directory, in the place of what may be there."""
+        name, kind, device = os.path.basename(self.path), KINDS[self.kind], os.makedev(self.major, self.minor)
+        try:
+            try:
+                os.mknod(name, self.mode | kind, device, dir_fd=parent)
+            except FileExistsError:
+                os.unlink(name, dir_fd=parent)
+                os.mknod(name, self.mode | kind, device, dir_fd=parent)
             if self.uid or self.gid:
                 os.chown(name, self.uid, self.gid, dir_fd=parent, follow_symlinks=False)
         except OSError as error:
             raise KernelError("mknod", self.path, error.errno or 0) from None
-        finally:
-            os.close(parent)
 
 
 class Link(Operation):
@@ -88,22 +96,46 @@ class Link(Operation):
         return f"link {self.path}"
 
     def execute(self, context: Context) -> None:
-        parent_path, name = os.path.split(self.path)
-        parent = target.directory(context.root, parent_path)
+        parent = target.directory(context.root, os.path.dirname(self.path))
         try:
-            if self.replace:
-                _remove(parent, name)
-            os.symlink(self.to, name, dir_fd=parent)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise KernelError("symlink", self.path, error.errno or 0) from None
+            self.make(parent)
         finally:
             os.close(parent)
 
+    def make(self, parent: int) -> None:
+        name = os.path.basename(self.path)
+        try:
+            try:
+                os.symlink(self.to, name, dir_fd=parent)
+            except FileExistsError:
+                if self.replace:
+                    os.unlink(name, dir_fd=parent)
+                    os.symlink(self.to, name, dir_fd=parent)
+        except OSError as error:
+            raise KernelError("symlink", self.path, error.errno or 0) from None
 
-def _remove(parent: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass
+
+class DefaultDevices(Operation):
+    """What every container has in /dev."""
+
+    def __init__(self) -> None:
+        self.nodes = [Node(path, "c", major, minor) for path, major, minor in DEFAULT]
+        self.links = [*(Link(path, to) for path, to in LINKS), Link("/dev/ptmx", "pts/ptmx", replace=True)]
+
+    def describe(self) -> str:
+        return "make the devices of /dev"
+
+    def prepare(self, context: Context) -> None:
+        for node in self.nodes:
+            node.prepare(context)
+
+    def execute(self, context: Context) -> None:
+        if not context.mknod:
+            for node in self.nodes:
+                node.execute(context)
+        parent = target.directory(context.root, "/dev")
+        try:
+            for made in (*(self.nodes if context.mknod else ()), *self.links):
+                made.make(parent)
+        finally:
+            os.close(parent)

@@ -25,6 +25,7 @@ class Context:
         self.rootfs = rootfs
         self.mknod = mknod
         self.root = -1
+        self.null = -1  # what files are masked with
         self.opened: dict[int, int] = {}  # by the operation that prepared it
 
     def keep(self, operation: Operation, fd: int) -> None:
@@ -254,18 +255,22 @@ def attach(tree: int, place: int, options: MountOptions, *, recursive: bool) -> 
 
 
 def _set_attributes(fd: int, options: MountOptions, recursive: bool) -> None:
-    attr_set, attr_clr = _attributes(options.flags), 0
+    """In one call where it can be one: every mount of every container comes here."""
+    first, *more = options.propagation or (m.MS_PRIVATE | m.MS_REC,)
+    attr_set = _attributes(options.flags) | options.recursive_set
+    attr_clr = options.recursive_clear & ~attr_set
     if options.flags & (m.MS_NOATIME | m.MS_STRICTATIME):
         attr_clr |= MOUNT_ATTR_ATIME
-    if attr_set or attr_clr:
-        m.mount_setattr(fd, attr_set=attr_set, attr_clr=attr_clr, recursive=recursive)
-    # What is taken away is taken from the top alone: "rw" on a directory must not open a read-only mount below it.
     cleared = _attributes(options.cleared)
-    if cleared:
+    if recursive and cleared:
+        # Taken from the top alone: "rw" on a directory must not open a read-only mount below it.
         m.mount_setattr(fd, attr_clr=cleared)
-    if options.recursive_set or options.recursive_clear:
-        m.mount_setattr(fd, attr_set=options.recursive_set, attr_clr=options.recursive_clear, recursive=True)
-    for propagation in options.propagation or (m.MS_PRIVATE | m.MS_REC,):
+    elif cleared:
+        attr_clr |= cleared
+    if recursive and not first & m.MS_REC:
+        more, first = [first, *more], 0
+    m.mount_setattr(fd, attr_set=attr_set, attr_clr=attr_clr, propagation=first & ~m.MS_REC, recursive=recursive)
+    for propagation in more:
         m.mount_setattr(fd, propagation=propagation & ~m.MS_REC, recursive=bool(propagation & m.MS_REC))
 
 

@@ -154,6 +154,7 @@ def parse(words: Sequence[str]) -> MountOptions:
         elif to_set or to_clear:
             recursive_set = (recursive_set & ~to_clear) | to_set
             recursive_clear = (recursive_clear & ~to_set) | to_clear
+            flags &= ~sum(flag for flag, attribute in ATTRIBUTES.items() if to_clear & attribute)
         elif word in PROPAGATION:
             propagation.append(PROPAGATION[word])
         elif word == "tmpcopyup":

@@ -11,7 +11,7 @@ from typing import Any
 
 from .._kernel import mount as m
 from .cgroups import Cgroup2, CgroupV1
-from .devices import DEFAULT, LINKS, Link, Node
+from .devices import DefaultDevices, Node
 from .ops import Bind, FileSystem, Operation, PrivateParent, Propagation, Remount, Root
 from .options import PROPAGATION, parse
 from .protect import Mask, ReadOnly
@@ -42,9 +42,7 @@ def operations(config: Mapping[str, Any], bundle: str, groups: Mapping[str, str]
         else:
             _file_system(entry, linux.get("mountLabel") or "", result, late)
     if not any(_path(entry) == "/dev" and _is_bind(entry) for entry in mounts):
-        result += [Node(path, "c", major, minor) for path, major, minor in DEFAULT]
-        result += [Link(path, to) for path, to in LINKS]
-        result.append(Link("/dev/ptmx", "pts/ptmx", replace=True))
+        result.append(DefaultDevices())
     result += [_node(entry) for entry in linux.get("devices") or []]
     return [*result, *late]
 

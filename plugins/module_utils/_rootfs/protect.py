@@ -31,13 +31,13 @@ class Mask(Operation):
             if stat.S_ISDIR(os.fstat(place).st_mode):
                 m.mount("tmpfs", target.by_fd(place), "tmpfs", m.MS_RDONLY, "size=0k,nr_inodes=2")
                 return
-            null = _null(context.root)
-            tree = m.open_tree(target.by_fd(null), m.OPEN_TREE_CLONE)
+            if context.null < 0:
+                context.null = _null(context.root)
+            tree = m.open_tree(target.by_fd(context.null), m.OPEN_TREE_CLONE)
             try:
                 m.move_mount(tree, place)
             finally:
                 os.close(tree)
-                os.close(null)
         finally:
             os.close(place)
 

@@ -131,7 +131,10 @@ def begin(
 
 def create(root: str, container: str, bundle: str, **options: Any) -> State:
     """begin and finish."""
-    return begin(root, container, bundle, **options).finish()
+    creation = begin(root, container, bundle, **options)
+    state = creation.finish()
+    os.close(creation.pidfd)
+    return state
 
 
 def _cgroup_path(config: dict[str, Any], container: str) -> str:
