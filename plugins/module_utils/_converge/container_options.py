@@ -33,6 +33,7 @@ from .parse import (
 from .plan import Cost
 
 STATES = ("present", "started", "healthy", "stopped", "absent")
+PIDS_MAX = 1 << 22  # PID_MAX_LIMIT of include/linux/threads.h
 CPU_PERIOD = 100_000  # microseconds; the kernel's own default (sched-bwc.rst)
 
 
@@ -73,6 +74,14 @@ def unlimited(parse: Parser) -> Parser:
         return 0 if result == -1 else result
 
     return parse_limit
+
+
+def parse_line(value: Any, option: str) -> str:
+    """A string that becomes a line, or a part of one."""
+    text = parse_word(value, option)
+    if len(text.splitlines()) > 1 or text != text.strip():
+        raise OptionError(option, text, "has line breaks or blanks around it; give one line")
+    return text
 
 
 def parse_image(value: Any, option: str) -> str:
@@ -143,7 +152,7 @@ def parse_ulimit(value: Any, option: str) -> str:
 def _ulimit_value(text: str) -> int | None:
     if text in ("-1", "unlimited"):
         return -1
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _beyond(soft: int | None, hard: int | None) -> bool:
@@ -203,11 +212,11 @@ def parse_tmpfs(value: Any, option: str) -> str:
         key, dummy, text = word.partition("=")
         if key == "size":
             parse_size(text, f"{option} size")
+        elif key == "mode":
+            parse_mode(text, f"{option} mode")
+        elif key in ("uid", "gid", "nr_inodes"):
+            integer(0, 2**32 - 2)(text, f"{option} {key}")
         elif key not in (
-            "mode",
-            "uid",
-            "gid",
-            "nr_inodes",
             "ro",
             "rw",
             "noexec",
@@ -218,7 +227,10 @@ def parse_tmpfs(value: Any, option: str) -> str:
             "dev",
         ):
             raise OptionError(option, value, f"has the option {word}; use size, mode, uid, gid, nr_inodes, ro, noexec")
-    return ":".join([parse_path(path, option), *([",".join(words)] if words else [])])
+    path = parse_path(path, option)
+    if path in ("/", "/proc", "/sys"):
+        raise OptionError(option, value, f"hides {path}, which the container needs")
+    return ":".join([path, *([",".join(words)] if words else [])])
 
 
 def parse_device(value: Any, option: str) -> str:
@@ -314,6 +326,11 @@ def parse_ports(value: Any, option: str) -> list[str]:
     for text in texts:
         if texts.count(text) > 1:
             raise OptionError(option, text, "stands in the list twice")
+    first: dict[tuple[str, int], model.Port] = {}
+    for port in ports:
+        other = first.setdefault(port.key, port)
+        if port.overlaps(other) and port.container_port != other.container_port:
+            raise OptionError(option, str(port), f"has the host port of {other}; choose another one")
     return sorted(texts)
 
 
@@ -323,7 +340,7 @@ def parse_user(value: Any, option: str) -> str:
     if not re.fullmatch(r"[^\s:]+(:[^\s:]+)?", text):
         raise OptionError(option, text, "is not USER or USER:GROUP")
     for part in text.split(":"):
-        if part.isdigit() and int(part) >= 2**32 - 1:
+        if part.isdecimal() and int(part) >= 2**32 - 1:
             raise OptionError(option, text, "is no user id; ids end at 4294967294")
     return text
 
@@ -452,7 +469,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("published_ports", parse_ports, "list", elements="str", default=[], cost=live),
     Option("dns_servers", listing(parse_address), "list", elements="str", default=[], cost=live),
     Option("dns_search_domains", listing(parse_host), "list", elements="str", default=[], cost=live),
-    Option("dns_opts", listing(parse_word), "list", elements="str", default=[], cost=live),
+    Option("dns_opts", listing(parse_line), "list", elements="str", default=[], cost=live),
     Option("etc_hosts", parse_hosts, "dict", default={}, cost=live),
     Option("volumes", parse_volumes, "list", elements="str", default=[], cost=live),
     Option("tmpfs", listing(parse_tmpfs, ordered=False), "list", elements="str", default=[], cost=restart),
@@ -465,11 +482,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("cpu_shares", integer(2, 262144, also=(0,)), "int", default=0, cost=live),
     Option("cpuset_cpus", parse_cpuset, default="", cost=live),
     Option("cpuset_mems", parse_cpuset, default="", cost=live),
-    Option("pids_limit", unlimited(integer(1, also=(-1, 0))), "int", default=0, cost=live),
+    Option("pids_limit", unlimited(integer(1, PIDS_MAX, also=(-1, 0))), "int", default=0, cost=live),
     Option("blkio_weight", integer(10, 1000, also=(0,)), "int", default=0, cost=live),
     Option("oom_score_adj", integer(-1000, 1000), "int", default=0, cost=live),
     Option("ulimits", parse_ulimits, "list", elements="str", default=[], cost=live),
-    Option("sysctls", mapping(parse_str, parse_sysctl_key), "dict", default={}, cost=live),
+    Option("sysctls", mapping(parse_line, parse_sysctl_key), "dict", default={}, cost=live),
     Option("devices", listing(parse_device, ordered=False), "list", elements="str", default=[], cost=restart),
     Option("capabilities", listing(parse_capability, ordered=False), "list", elements="str", default=[], cost=restart),
     Option("cap_drop", listing(parse_capability, ordered=False), "list", elements="str", default=[], cost=restart),

@@ -61,16 +61,16 @@ def _rows(text: str, fields: int) -> Iterator[list[str]]:
 
 
 def _find_user(passwd: str, user: str) -> list[str] | None:
-    column = 2 if user.isdigit() else 0
+    column = 2 if user.isdecimal() else 0
     return next(
-        (row for row in _rows(passwd, 6) if row[column] == user and row[2].isdigit() and row[3].isdigit()), None
+        (row for row in _rows(passwd, 6) if row[column] == user and row[2].isdecimal() and row[3].isdecimal()), None
     )
 
 
 def _find_group(groups: str, group: str, option: str) -> int:
-    if group.isdigit():
+    if group.isdecimal():
         return int(group)
-    row = next((row for row in _rows(groups, 3) if row[0] == group and row[2].isdigit()), None)
+    row = next((row for row in _rows(groups, 3) if row[0] == group and row[2].isdecimal()), None)
     if row is None:
         raise OptionError(option, group, "is no group in the image's /etc/group; use one of its names, or a number")
     return int(row[2])
@@ -80,12 +80,12 @@ def resolve(user: str, extra: Sequence[str], passwd: str, groups: str) -> Identi
     """``user`` is USER[:GROUP], names or numbers, empty for root; ``extra`` are supplementary groups."""
     name, dummy, group = (user or "0").partition(":")
     row = _find_user(passwd, name)
-    if row is None and not name.isdigit():
+    if row is None and not name.isdecimal():
         raise OptionError("user", user, "is no user in the image's /etc/passwd; use one of its names, or a number")
     uid = int(row[2]) if row else int(name)
     gid = _find_group(groups, group, "user") if group else int(row[3]) if row else 0
     supplementary = {_find_group(groups, item, "groups") for item in extra}
     if row and not group:
-        supplementary |= {int(r[2]) for r in _rows(groups, 4) if r[2].isdigit() and row[0] in r[3].split(",")}
+        supplementary |= {int(r[2]) for r in _rows(groups, 4) if r[2].isdecimal() and row[0] in r[3].split(",")}
     home = row[5] if row and row[5].startswith("/") else "/root" if uid == 0 else "/"
     return Identity(uid, gid, tuple(sorted(supplementary - {gid})), home)

@@ -22,7 +22,7 @@ _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?$", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
-_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 # A name becomes a host name, a directory and the end of a cgroup: 63 is the shortest of their limits (RFC 1123).
 _NAME_MAX = 63
 
@@ -57,7 +57,7 @@ def parse_word(value: Any, option: str) -> str:
 def parse_name(value: Any, option: str) -> str:
     """The name of a resource: it becomes part of paths, cgroups and host names."""
     text = parse_str(value, option)
-    if not _NAME.match(text) or len(text) > _NAME_MAX:
+    if not _NAME.fullmatch(text) or len(text) > _NAME_MAX:
         raise OptionError(
             option, text, f"is not a name; use letters, digits, _ . and -, a letter or digit first, {_NAME_MAX} at most"
         )
@@ -126,7 +126,7 @@ def number(minimum: float = 0.0, maximum: float | None = None) -> Parser:
             result = float(value)
         except (TypeError, ValueError):
             raise OptionError(option, value, "is not a number") from None
-        if math.isnan(result) or result < minimum or (maximum is not None and result > maximum):
+        if not math.isfinite(result) or result < minimum or (maximum is not None and result > maximum):
             raise OptionError(option, value, f"is out of range; use {_bounds(minimum, maximum)}")
         return result
 
@@ -141,7 +141,7 @@ def size(minimum: int = 0, *, also: Sequence[int] = ()) -> Parser:
         if isinstance(value, bool):
             raise OptionError(option, value, f"is a boolean, not a size; {remedy}")
         text = str(value).strip()
-        if text.lstrip("-").isdigit() and int(text) in also:
+        if text.lstrip("-").isdecimal() and int(text) in also:
             return int(text)
         match = _SIZE.match(text)
         if not match:
@@ -153,6 +153,8 @@ def size(minimum: int = 0, *, also: Sequence[int] = ()) -> Parser:
         )
         if result < minimum:
             raise OptionError(option, value, f"is too small; use {minimum} bytes or more{_or(also)}")
+        if result >= 1 << 63:  # what the kernel counts bytes in
+            raise OptionError(option, value, "is too large; use less than 8192p")
         return result
 
     return parse
@@ -233,15 +235,18 @@ def parse_signal(value: Any, option: str) -> int:
     if isinstance(value, bool):
         raise OptionError(option, value, "is a boolean, not a signal; use a name such as SIGTERM")
     text = str(value).upper()
-    if text.isdigit():
+    if text.isdecimal():
         if 1 <= int(text) <= signal.SIGRTMAX:
             return int(text)
         raise OptionError(option, value, f"is not a signal; use 1 to {int(signal.SIGRTMAX)} or a name such as SIGTERM")
     base, dummy, offset = text.removeprefix("SIG").partition("+")
     found = getattr(signal, f"SIG{base}", None)
-    if not isinstance(found, int) or (offset and not offset.isdigit()):
+    if not isinstance(found, int) or (offset and not offset.isdecimal()):
         raise OptionError(option, value, "is not a signal; use a name such as SIGTERM or its number")
-    return int(found) + int(offset or 0)
+    number = int(found) + int(offset or 0)
+    if number > signal.SIGRTMAX:
+        raise OptionError(option, value, f"is not a signal; RTMAX is {int(signal.SIGRTMAX)}")
+    return number
 
 
 def parse_command(value: Any, option: str) -> list[str]:

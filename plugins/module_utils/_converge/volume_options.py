@@ -19,7 +19,7 @@ _ID_MAX = 2**32 - 2  # the last one is "no user" (chown(2))
 
 def _account(value: Any, option: str, database: str) -> int:
     text = parse_word(value, option)
-    if text.isdigit():
+    if text.isdecimal():
         if int(text) > _ID_MAX:
             raise OptionError(option, value, f"is no id; ids end at {_ID_MAX}")
         return int(text)

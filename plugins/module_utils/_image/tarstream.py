@@ -174,7 +174,7 @@ def mtime_ns(member: tarfile.TarInfo) -> int:
     """To the nanosecond: as a float, PAX's decimal digits would be lost."""
     text = member.pax_headers.get("mtime", "")
     whole, dummy, fraction = text.partition(".")
-    if not whole.lstrip("-").isdigit() or (fraction and not fraction.isdigit()):
+    if not whole.removeprefix("-").isdecimal() or (fraction and not fraction.isdecimal()):
         return int(member.mtime) * 10**9
     nanoseconds = int(f"{fraction:0<9}"[:9])
     return int(whole) * 10**9 + (-nanoseconds if whole.startswith("-") else nanoseconds)

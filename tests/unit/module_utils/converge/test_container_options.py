@@ -1,0 +1,62 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What no option of a container takes, and what is the same said otherwise."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import DIRECTIVES, OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
+from ansible_collections.vessel.host.plugins.module_utils._errors import OptionError
+
+# int() takes no superscripts, which str.isdigit() takes for digits.
+SUPERSCRIPT = "\N{SUPERSCRIPT TWO}"
+
+
+def parsed(**given):
+    return parse_options((*DIRECTIVES, *OPTIONS), {"name": "c", **given})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("name", "c\n", "is not a name"),
+        ("memory", SUPERSCRIPT, "is not a size"),
+        ("memory", "99999999999g", "is too large"),
+        ("memory_swap", 1 << 63, "is too large"),
+        ("cpus", float("inf"), "is out of range"),
+        ("pids_limit", 5_000_000, "use 1 to 4194304"),
+        ("ulimits", [f"nofile:{SUPERSCRIPT}"], "is not name:soft"),
+        ("stop_signal", SUPERSCRIPT, "is not a signal"),
+        ("stop_signal", "RTMIN+99", "RTMAX is 64"),
+        ("tmpfs", [f"/x:size={SUPERSCRIPT}"], "is not a size"),
+        ("tmpfs", ["/x:uid=somebody"], "is not a whole number"),
+        ("tmpfs", ["/x:mode=rwx"], "is not a mode"),
+        ("tmpfs", ["/"], "hides /"),
+        ("tmpfs", ["/proc/"], "hides /proc"),
+        ("dns_opts", ["ndots:2\nnameserver 192.0.2.1"], "has line breaks"),
+        ("sysctls", {"net.core.somaxconn": "1\n2"}, "has line breaks"),
+        ("published_ports", ["80:80", "80:81"], "has the host port of 0.0.0.0:80:80/tcp"),
+        ("published_ports", ["80:80", "127.0.0.1:80:81"], "has the host port of"),
+    ],
+)
+def test_refused(option, value, words):
+    with pytest.raises(OptionError, match=words) as caught:
+        parsed(**{option: value})
+    assert option in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "meant"),
+    [
+        ("published_ports", ["80:80", "[::]:80:80"], ["0.0.0.0:80:80/tcp", "[::]:80:80/tcp"]),
+        ("published_ports", ["80", "81"], ["0.0.0.0::80/tcp", "0.0.0.0::81/tcp"]),
+        ("published_ports", ["192.0.2.1:80:80", "192.0.2.2:80:81"], ["192.0.2.1:80:80/tcp", "192.0.2.2:80:81/tcp"]),
+        ("tmpfs", ["/x/:uid=7,mode=0700,size=1m"], ["/x:mode=0700,size=1m,uid=7"]),
+        ("sysctls", {"net/ipv4/ping_group_range": "0 7"}, {"net.ipv4.ping_group_range": "0 7"}),
+        ("stop_signal", "RTMIN+3", 37),
+    ],
+)
+def test_taken(option, value, meant):
+    assert parsed(**{option: value})[option] == meant
