@@ -555,7 +555,7 @@ def test_quit_waits_for_starts_under_way(site, client):
     wait_for(lambda: os.path.exists(site.paths.status("c0")))
     with site.connect() as other:
         other.call("quit")
-    assert all(client.next()[1]["ok"] for _ in names)
+    assert all(client.next()[1]["ok"] for dummy in names)
     assert site.process.wait(timeout=10) == 0
     again = site.supervise()
     assert {again.call("status", name=name)["status"]["status"] for name in names} == {"running"}

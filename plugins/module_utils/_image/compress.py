@@ -106,7 +106,7 @@ def _zstd(stream: Readable, name: str) -> Iterator[Readable]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        stdout = cast("IO[bytes]", process.stdout)
+        stdout = cast(IO[bytes], process.stdout)
         try:
             yield _Checked(process, name)
         finally:

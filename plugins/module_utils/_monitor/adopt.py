@@ -43,7 +43,7 @@ def adopt_all(host: Host) -> dict[str, Container]:
         try:
             container = _adopt(host, name)
         except (VesselError, OSError) as error:
-            print(f"{name}: it can't be adopted: {error}", file=sys.stderr)
+            sys.stderr.write(f"{name}: it can't be adopted: {error}\n")
             continue
         if container is not None:
             adopted[name] = container
@@ -110,7 +110,7 @@ def _process(container: Container) -> dict[str, Any]:
     try:
         return container.process_spec()
     except VesselError as error:
-        print(f"{container.name}: no health check without its bundle: {error}", file=sys.stderr)
+        sys.stderr.write(f"{container.name}: no health check without its bundle: {error}\n")
         container.settings.health = None
         return {}
 

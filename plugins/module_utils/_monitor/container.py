@@ -73,7 +73,7 @@ class Container:
         try:
             self.status.save(self.host.paths.status(self.name))
         except OSError as error:
-            print(f"{self.name}: status.json: {error}", file=sys.stderr)
+            sys.stderr.write(f"{self.name}: status.json: {error}\n")
         for listener in list(self.listeners):
             listener(self)
 

@@ -46,7 +46,7 @@ class Ending:
                 return
             delete(self._host.paths.runtime, self._name, force=True)
         except (VesselError, OSError) as error:
-            print(f"{self._name}: after its end: {error}", file=sys.stderr)
+            sys.stderr.write(f"{self._name}: after its end: {error}\n")
         self._host.loop.after(0, self._done)
 
     def _empty(self) -> bool:

@@ -46,7 +46,7 @@ class Rotator:
         try:
             rotation = Rotation(path, files)
         except OSError as error:
-            print(f"rotate {path}: {error.strerror}", file=sys.stderr)
+            sys.stderr.write(f"rotate {path}: {error.strerror}\n")
             return
         self._busy.add(path)
         self._step(path, rotation)
@@ -55,7 +55,7 @@ class Rotator:
         try:
             done = rotation.step()
         except (VesselError, OSError) as error:
-            print(f"rotate {path}: {error}", file=sys.stderr)
+            sys.stderr.write(f"rotate {path}: {error}\n")
             rotation.close()
             done = True
         if done:

@@ -135,7 +135,7 @@ class Start:
         try:
             delete(self._host.paths.runtime, self._name, force=True)
         except (VesselError, OSError) as error:
-            print(f"{self._name}: after a failed start: {error}", file=sys.stderr)
+            sys.stderr.write(f"{self._name}: after a failed start: {error}\n")
 
     def _finish(self, watched: Optional[Watched], error: Failure) -> None:
         if self._timer is not None:
