@@ -187,6 +187,7 @@ def _monitor() -> None:
 def _network() -> None:
     from .._network import (
         bridge,
+        dump,
         ipam,
         model,
         names,

@@ -135,7 +135,7 @@ def _endpoint(
         else:
             addresses[key] = ""
         taken(host, network.name).add(addresses[key].partition("/")[0])
-    mac = entry.get("mac_address") or bridge.mac_address(f"{host.paths.prefix}/{name}/{network.name}")
+    mac = entry.get("mac_address") or ipam.mac_address(addresses["ipv4"] or addresses["ipv6"])
     peer = host.paths.link("ve", f"{name}+{network.name}")
     aliases = tuple(entry.get("aliases") or ())
     return Endpoint(name, network.name, ifname, peer, addresses["ipv4"], addresses["ipv6"], mac, aliases)
@@ -189,11 +189,20 @@ def wires(host: Host, attachment: Attachment) -> list[veth.Wire]:
 
 def connect(host: Host, name: str, attachment: Attachment, rtnl: Rtnl) -> None:
     """Make the namespace and the links, or mend them; those that are declared no more go."""
-    netns = host.paths.netns(name)
-    sandbox.create(netns)
+    netns = pin(host, name)
     for wire in wires(host, attachment):
         link = _bridge(host, wire.network, rtnl)
         veth.ensure(rtnl, netns, wire, link)
+
+
+def pin(host: Host, name: str) -> str:
+    """The container's namespace at its place: that of its process where one runs, else a new one."""
+    from . import prepare
+
+    path, present = host.paths.netns(name), prepare.look(host.paths, name)
+    own = present.applied is not None and uses_sandbox(present.applied)
+    sandbox.create(path, f"/proc/{present.pid}/ns/net" if own and present.pid else "")
+    return path
 
 
 def _bridge(host: Host, network: Network, rtnl: Rtnl) -> Any:

@@ -157,7 +157,7 @@ def make_ready(host: Host, name: str, spec: Spec) -> None:
         if attachment.endpoints:
             attach.connect(host, name, attachment, attach.rtnl(host))
         else:
-            sandbox.create(host.paths.netns(name))
+            attach.pin(host, name)
     attachment.running = True
     host.save_attachment(name)
     prepare.bundle(host, name, spec)

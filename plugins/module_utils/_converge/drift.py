@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,7 +101,7 @@ def _network(host: Host, name: str, spec: Spec, pid: int) -> list[Drift]:
                 found.append(Drift(f"networks: {difference.what}", difference.before, difference.after))
     if attachment is not None and not attachment.running:
         found.append(Drift("published_ports", "not led to the container", "led to it"))
-    if sandbox.identity(host.paths.netns(name)) == 0:
+    if sandbox.identity(host.paths.netns(name)) != os.stat(f"/proc/{pid}/ns/net").st_ino:
         found.append(Drift("networks: namespace", "not pinned", host.paths.netns(name)))
     return found
 

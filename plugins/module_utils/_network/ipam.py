@@ -69,3 +69,11 @@ def check_overlap(option: str, subnet: str, networks: Iterable[Network], routes:
 def _overlap(wanted: IPNetwork, other: str) -> bool:
     network = ipaddress.ip_network(other, strict=False)
     return network.version == wanted.version and network.overlaps(wanted)
+
+
+def mac_address(address: str) -> str:
+    """A MAC that follows from an IP address: who gets an address that another had has that one's MAC too, so that no
+    neighbour's ARP table is wrong. Locally administered, unicast; 02:42 as docker has it."""
+    packed = ipaddress.ip_address(address.partition("/")[0]).packed
+    tail = packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *tail))

@@ -34,6 +34,15 @@ class Target:
 _L4_PORT = [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]
 _LOCAL = {"match": {"op": "==", "left": {"fib": {"result": "type", "flags": "daddr"}}, "right": "local"}}
 _DNATTED = {"match": {"op": "in", "left": {"ct": {"key": "status"}}, "right": "dnat"}}
+_ANSWER = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}
+_LOOPBACK = {"prefix": {"addr": "127.0.0.0", "len": 8}}
+_CHAINS = (
+    ("prerouting", "nat", "prerouting", -100),
+    ("output", "nat", "output", -100),
+    ("postrouting", "nat", "postrouting", 100),
+    ("input", "filter", "input", 0),
+    ("forward", "filter", "forward", 0),
+)
 
 
 def _meta(key: str, right: Any, op: str = "==") -> Json:
@@ -58,33 +67,20 @@ def render(table: str, networks: Iterable[Network], targets: Iterable[Target]) -
     commands.append(_set(table, "bridges", "ifname", bridges))
     for family in ("ip", "ip6"):
         commands += _maps(table, family, targets)
-    for chain, kind, hook, priority in (
-        ("prerouting", "nat", "prerouting", -100),
-        ("output", "nat", "output", -100),
-        ("postrouting", "nat", "postrouting", 100),
-        ("forward", "filter", "forward", 0),
-    ):
-        commands.append(
-            {
-                "add": {
-                    "chain": {
-                        "family": FAMILY,
-                        "table": table,
-                        "name": chain,
-                        "type": kind,
-                        "hook": hook,
-                        "prio": priority,
-                        "policy": "accept",
-                    }
-                }
-            }
-        )
-    rules = [(chain, rule) for chain in ("prerouting", "output") for rule in _dnat()]
+    commands += [_chain(table, *chain) for chain in _CHAINS]
+    rules = [("prerouting", _not_from_elsewhere())]
+    rules += [(chain, rule) for chain in ("prerouting", "output") for rule in _dnat()]
     rules += [("postrouting", rule) for rule in _masquerade(networks)]
+    rules += [("input", rule) for rule in _input()]
     rules += [("forward", rule) for rule in _forward(networks)]
     for chain, expression in rules:
         commands.append({"add": {"rule": {"family": FAMILY, "table": table, "chain": chain, "expr": expression}}})
     return commands
+
+
+def _chain(table: str, name: str, kind: str, hook: str, priority: int) -> Json:
+    body = {"name": name, "type": kind, "hook": hook, "prio": priority, "policy": "accept"}
+    return {"add": {"chain": {"family": FAMILY, "table": table, **body}}}
 
 
 def _set(table: str, name: str, kind: Any, elements: list[Any], data: Any = None) -> Json:
@@ -134,9 +130,25 @@ def _dnat() -> list[list[Json]]:
     return rules
 
 
+def _not_from_elsewhere() -> list[Json]:
+    """A port published on 127.0.0.1 is for this host. A neighbour that sends there is not led on, so that the kernel
+    sees the packet for what it is and drops it."""
+    return [_meta("iifname", "lo", "!="), _address("ip", "daddr", _LOOPBACK), {"accept": None}]
+
+
+def _input() -> list[list[Json]]:
+    """route_localnet, which ports on 127.0.0.1 need on our bridges, would let containers at the host's own loopback."""
+    ours = _meta("iifname", "@bridges")
+    return [
+        [ours, _ANSWER, {"accept": None}],
+        [ours, _address("ip", "daddr", _LOOPBACK), {"drop": None}],
+        [ours, _address("ip", "saddr", _LOOPBACK), {"drop": None}],
+    ]
+
+
 def _masquerade(networks: list[Network]) -> list[list[Json]]:
     # A port published on 127.0.0.1 leads to a container, which could not answer that address.
-    rules = [[_address("ip", "saddr", _prefix("127.0.0.0/8")), _meta("oifname", "@bridges"), {"masquerade": None}]]
+    rules = [[_address("ip", "saddr", _LOOPBACK), _meta("oifname", "@bridges"), {"masquerade": None}]]
     for network in networks:
         for family, subnet in (("ip", network.subnet), ("ip6", network.subnet6)):
             if not subnet:
@@ -158,27 +170,27 @@ def _masquerade(networks: list[Network]) -> list[list[Json]]:
 
 def _forward(networks: list[Network]) -> list[list[Json]]:
     """Accepting here decides for this table alone: the host's own firewall is asked in its own tables as well."""
-    rules: list[list[Json]] = [
-        [
-            {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}},
-            {"accept": None},
-        ]
-    ]
+    rules: list[list[Json]] = []
     for network in networks:
-        link = network.link
+        # Before all else, so that a network that becomes internal cuts the connections that it has.
         if network.internal:
-            rules.append([_meta("iifname", link), _meta("oifname", link, "!="), {"drop": None}])
-            rules.append([_meta("oifname", link), _meta("iifname", link, "!="), {"drop": None}])
+            rules += _fence(network.link)
+    rules.append([_ANSWER, {"accept": None}])
+    for network in networks:
         if network.isolate:
-            rules.append(
-                [_meta("iifname", link), _meta("oifname", link, "!="), _meta("oifname", "@bridges"), {"drop": None}]
-            )
-            rules.append(
-                [_meta("oifname", link), _meta("iifname", link, "!="), _meta("iifname", "@bridges"), {"drop": None}]
-            )
+            rules += _fence(network.link, "@bridges")
     # From outside only what is published gets in, whatever routes a neighbour adds.
     rules.append([_meta("oifname", "@bridges"), _meta("iifname", "@bridges", "!="), _DNATTED, {"accept": None}])
     rules.append([_meta("oifname", "@bridges"), _meta("iifname", "@bridges", "!="), {"drop": None}])
+    return rules
+
+
+def _fence(link: str, others: str = "") -> list[list[Json]]:
+    """Nothing between the link and others, or all others."""
+    rules = []
+    for here, there in (("iifname", "oifname"), ("oifname", "iifname")):
+        beyond = [_meta(there, others)] if others else []
+        rules.append([_meta(here, link), _meta(there, link, "!="), *beyond, {"drop": None}])
     return rules
 
 

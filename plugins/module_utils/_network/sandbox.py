@@ -6,41 +6,88 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import socket
+import struct
 
 from .._errors import KernelError
 from .._kernel import mount as m
 from .._kernel import namespaces
-from .rtnl import Rtnl
 
 NETNS_RUN_DIR = "/run/netns"
-# Echo sockets for everybody (icmp(7)): ping works without the capability to forge packets.
-_PING_GROUPS = "/proc/sys/net/ipv4/ping_group_range"
+# What a namespace has from its birth. The defaults are for links that come later; loopback is there already.
+_SYSCTLS = {
+    # Echo sockets for everybody (icmp(7)): ping works without the capability to forge packets.
+    "net/ipv4/ping_group_range": "0 2147483647",
+    # A link that gets another MAC says so to its neighbours.
+    "net/ipv4/conf/default/arp_notify": "1",
+    "net/ipv6/conf/default/ndisc_notify": "1",
+    # No IPv6 but where a network has a subnet for it (veth.py), no waiting for duplicates of an address that we
+    # chose, and no router but the gateway: any neighbour could say that it is one.
+    "net/ipv6/conf/default/disable_ipv6": "1",
+    "net/ipv6/conf/default/accept_dad": "0",
+    "net/ipv6/conf/default/accept_ra": "0",
+}
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_IFREQ = struct.Struct("=16sH22x")  # ifreq of netdevice(7), with flags
 
 
-def create(path: str) -> None:
-    """Make the namespace and pin it; its loopback is up. One that is pinned there stays."""
-    if exists(path):
+def create(path: str, source: str = "") -> None:
+    """Pin a new namespace, or the one at ``source`` (/proc/PID/ns/net). What is pinned there already stays."""
+    if source and os.stat(source).st_ino == os.stat("/proc/thread-self/ns/net").st_ino:
+        source = ""  # it would be the host's own links that are taken for a container's
+    if exists(path) and (not source or os.stat(source).st_ino == identity(path)):
         return
     _prepare_directory()
-    sweep(path)
+    delete(path)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o444))
+    try:
+        if source:
+            m.mount(source, path, "none", m.MS_BIND)
+        else:
+            _pin_new(path)
+    except BaseException:
+        delete(path)
+        raise
+
+
+def _pin_new(path: str) -> None:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         namespaces.unshare(namespaces.CLONE_NEWNET)
         try:
             m.mount("/proc/thread-self/ns/net", path, "none", m.MS_BIND)
-            with Rtnl() as rtnl:
-                rtnl.set_link(1, state="up")
-            with open(_PING_GROUPS, "w") as file:
-                file.write("0 2147483647")
+            _loopback_up()
+            for name, value in _SYSCTLS.items():
+                _write(name, value)
         finally:
             namespaces.setns(home, namespaces.CLONE_NEWNET)
-    except BaseException:
-        delete(path)
-        raise
     finally:
         os.close(home)
+
+
+def write_sysctl(path: str, name: str, value: str) -> None:
+    """Set what is below /proc/sys/net in the namespace pinned at ``path``."""
+    with namespaces.inside(path):
+        _write(name, value)
+
+
+def _write(name: str, value: str) -> None:
+    path = f"/proc/sys/{name}"
+    try:
+        with open(path, "w") as file:
+            file.write(value)
+    except FileNotFoundError:
+        pass  # a kernel without IPv6, or older than the setting
+    except OSError as error:
+        raise KernelError(f"write {value} to", path, error.errno or 0) from None
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        dummy, flags = _IFREQ.unpack(fcntl.ioctl(sock, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags | _IFF_UP))
 
 
 def exists(path: str) -> bool:

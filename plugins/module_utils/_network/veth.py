@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Optional
 
 from .bridge import Difference
+from .dump import Link
 from .model import Endpoint, Network
-from .observe import Inside, Snapshot
-from .rtnl import Link, Rtnl, open_netns
+from .observe import Snapshot
+from .rtnl import Rtnl, open_netns
+from .sandbox import write_sysctl
 
 
 @dataclass(frozen=True)
@@ -29,71 +33,105 @@ class Wire:
         return [gateway for gateway, address in pairs if gateway and address]
 
 
-def differences(wire: Wire, snapshot: Snapshot, inside: Inside) -> list[Difference]:
+def differences(wire: Wire, snapshot: Snapshot, inside: Snapshot) -> list[Difference]:
     """What is not as declared, on both sides."""
     endpoint = wire.endpoint
-    peer, bridge = snapshot.links.get(endpoint.peer), snapshot.links.get(wire.network.link)
-    if peer is None or endpoint.ifname not in inside.names:
+    peer, link = snapshot.links.get(endpoint.peer), inside.links.get(endpoint.ifname)
+    if peer is None or link is None or not _paired(peer, link):
         return [Difference(f"link {endpoint.ifname}", "absent", endpoint.peer)]
-    found = []
+    bridge = snapshot.links.get(wire.network.link)
+    return [*_outer(wire, peer, bridge), *_inner(wire, link, inside)]
+
+
+def _paired(peer: Link, link: Link) -> bool:
+    return link.peer == peer.index and link.kind == "veth"
+
+
+def _outer(wire: Wire, peer: Link, bridge: Optional[Link]) -> Iterator[Difference]:
     if not peer.up:
-        found.append(Difference(f"link {endpoint.peer}", "down", "up"))
+        yield Difference(f"link {peer.name}", "down", "up")
     if bridge is not None and peer.master != bridge.index:
-        found.append(Difference(f"master of {endpoint.peer}", peer.master, wire.network.link))
+        yield Difference(f"master of {peer.name}", peer.master, wire.network.link)
     if peer.mtu != wire.network.mtu:
-        found.append(Difference(f"mtu of {endpoint.peer}", peer.mtu, wire.network.mtu))
-    missing = [address for address in endpoint.addresses() if address.partition("/")[0] not in inside.addresses]
-    if missing:
-        found.append(Difference(f"addresses of {endpoint.ifname}", "absent", missing))
-    lost = [gateway for gateway in wire.gateways() if gateway not in inside.gateways]
-    if lost:
-        found.append(Difference("default route", "absent", lost))
-    return found
+        yield Difference(f"mtu of {peer.name}", peer.mtu, wire.network.mtu)
+
+
+def _inner(wire: Wire, link: Link, inside: Snapshot) -> Iterator[Difference]:
+    endpoint = wire.endpoint
+    if not link.up:
+        yield Difference(f"link {link.name}", "down", "up")
+    if link.mtu != wire.network.mtu:
+        yield Difference(f"mtu of {link.name}", link.mtu, wire.network.mtu)
+    if endpoint.mac and link.mac != endpoint.mac:
+        yield Difference(f"mac address of {link.name}", link.mac, endpoint.mac)
+    present, wanted = inside.on(link.name), set(endpoint.addresses())
+    if present != wanted:
+        yield Difference(f"addresses of {link.name}", sorted(present), sorted(wanted))
+    gateways, ways = inside.gateways(link.name), set(wire.gateways())
+    if gateways != ways:
+        yield Difference("default route", sorted(gateways), sorted(ways))
 
 
 def ensure(host: Rtnl, netns: str, wire: Wire, bridge: Link) -> None:
     """Attach, or mend what is there; the process inside does not notice."""
-    endpoint, network = wire.endpoint, wire.network
-    peer = host.link(endpoint.peer)
-    if peer is None:
-        netns_fd = open_netns(netns)
-        try:
-            host.add_veth(
-                endpoint.peer,
-                master=bridge.index,
-                mtu=network.mtu,
-                inside_name=endpoint.ifname,
-                mac=endpoint.mac,
-                netns_fd=netns_fd,
-            )
-        finally:
-            os.close(netns_fd)
-        host.set_hairpin(endpoint.peer)
-    elif not peer.up or peer.master != bridge.index or peer.mtu != network.mtu:
-        host.set_link(peer.index, state="up", master=bridge.index, mtu=network.mtu)
     with Rtnl(netns) as rtnl:
-        _inside(rtnl, wire, fresh=peer is None)
+        peer, link = host.link(wire.endpoint.peer), rtnl.link(wire.endpoint.ifname)
+        fresh = peer is None or link is None or not _paired(peer, link)
+        if fresh:
+            link = _attach(host, rtnl, netns, wire, bridge)
+        elif peer is not None and (not peer.up or peer.master != bridge.index or peer.mtu != wire.network.mtu):
+            host.set_link(peer.index, state="up", master=bridge.index, mtu=wire.network.mtu)
+        if link is not None:
+            _mend(rtnl, netns, wire, link, fresh=fresh)
 
 
-def _inside(rtnl: Rtnl, wire: Wire, *, fresh: bool) -> None:
+def _attach(host: Rtnl, rtnl: Rtnl, netns: str, wire: Wire, bridge: Link) -> Optional[Link]:
+    """A new pair. A half of one that is left on either side, or what has taken the name since, goes before."""
+    endpoint, network = wire.endpoint, wire.network
+    host.delete_link(endpoint.peer)
+    rtnl.delete_link(endpoint.ifname)
+    netns_fd = open_netns(netns)
+    try:
+        host.add_veth(
+            endpoint.peer,
+            master=bridge.index,
+            mtu=network.mtu,
+            inside_name=endpoint.ifname,
+            mac=endpoint.mac,
+            netns_fd=netns_fd,
+        )
+    finally:
+        os.close(netns_fd)
+    host.set_hairpin(endpoint.peer)
+    return rtnl.link(endpoint.ifname)
+
+
+def _mend(rtnl: Rtnl, netns: str, wire: Wire, link: Link, *, fresh: bool) -> None:
     endpoint = wire.endpoint
-    link = rtnl.link(endpoint.ifname)
-    if link is None:
-        return  # the peer is there and its end is not: detach and attach again is the caller's
+    # Where a network has no IPv6 its links have none either: a link-local address would be a way around the rules.
+    if endpoint.ipv6 or not fresh:
+        write_sysctl(netns, f"net/ipv6/conf/{link.name}/disable_ipv6", "0" if endpoint.ipv6 else "1")
     present = set() if fresh else rtnl.addresses().get(link.index, set())
     wanted = set(endpoint.addresses())
     for address in sorted(present - wanted):
         rtnl.delete_address(link.index, address)
-    if not link.up or link.mtu != wire.network.mtu:
-        rtnl.set_link(link.index, state="up", mtu=wire.network.mtu)
     for address in sorted(wanted - present):
         rtnl.add_address(link.index, address)
+    _set_link(rtnl, wire, link)
     for route in [] if fresh else rtnl.routes():
         stale = route.destination == "default" and route.index == link.index and route.gateway not in wire.gateways()
         if stale:  # the network became an internal one, or another is the way out now
             rtnl.delete_default_route(route.gateway)
     for gateway in wire.gateways():
         rtnl.set_default_route(gateway, link.index)
+
+
+def _set_link(rtnl: Rtnl, wire: Wire, link: Link) -> None:
+    """Only what differs: to set an address is to tell the neighbours."""
+    wanted = {"mtu": wire.network.mtu, "address": wire.endpoint.mac or link.mac}
+    changes = {key: value for key, value in wanted.items() if value != {"mtu": link.mtu, "address": link.mac}[key]}
+    if changes or not link.up:
+        rtnl.set_link(link.index, **changes, state="up")
 
 
 def detach(host: Rtnl, endpoint: Endpoint) -> None:
