@@ -23,7 +23,8 @@ from ansible_collections.vessel.host.plugins.module_utils._converge import (
 )
 from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
 
-from . import options_container, options_image, options_resources  # noqa: F401 - they fill the table
+# They fill the table.
+from . import options_container, options_image, options_resources  # noqa: F401 # pylint: disable=unused-import
 from .options_actions import ACTS
 from .options_table import ROWS
 from .warm import MODULES, WarmPlace
