@@ -24,6 +24,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INIT_HOST = "/usr/bin/tini-static"
 INIT_INSIDE = "/sbin/vessel-init"
 SECRETS_INSIDE = "/run/secrets"
+SECRETS_MODE = ("ro", "nosuid", "noexec", "nodev")
 # Files that the bundle holds for the container; the kernel shows it their present content.
 BUNDLE_FILES = ("hosts", "resolv.conf", "hostname")
 
@@ -191,21 +192,27 @@ def mounts(spec: Spec, around: Surroundings) -> list[dict[str, Any]]:
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", system),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", system),
     ]
-    bundle = around.paths.bundle(around.name)
-    own += [_bind(f"{bundle}/{file}", f"/etc/{file}", "rw", "rprivate") for file in BUNDLE_FILES]
-    if spec["secrets"]:
-        own.append(
-            _bind(secrets_directory(around.paths, around.name), SECRETS_INSIDE, "ro", "nosuid", "noexec", "nodev")
-        )
-    if spec["init"]:
-        own.append(_bind(_init(), INIT_INSIDE, "ro"))
+    own += [_bind(source, target, *words) for source, target, words in own_binds(spec, around.paths, around.name)]
     declared = [_tmpfs(entry) for entry in spec["tmpfs"]] + [
         _volume(entry, around.volumes) for entry in spec["volumes"]
     ]
     # A volume at /dev/shm or /proc/x replaces ours; sorted by depth, a parent never hides its child.
     targets = {mount["destination"] for mount in declared}
     kept = [mount for mount in own if mount["destination"] not in targets]
-    return [overlay(around), *kept, *sorted(declared, key=lambda mount: mount["destination"].count("/"))]
+    return [overlay(around), *sorted([*kept, *declared], key=lambda mount: mount["destination"].count("/"))]
+
+
+def own_binds(spec: Spec, paths: Paths, name: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """(source, target, mode words) of what is bound into each container without being declared as a volume."""
+    bundle = paths.bundle(name)
+    found: list[tuple[str, str, tuple[str, ...]]] = [
+        (f"{bundle}/{file}", f"/etc/{file}", ("rw", "rprivate")) for file in BUNDLE_FILES
+    ]
+    if spec["secrets"]:
+        found.append((secrets_directory(paths, name), SECRETS_INSIDE, SECRETS_MODE))
+    if spec["init"]:
+        found.append((_init(), INIT_INSIDE, ("ro",)))
+    return found
 
 
 def overlay(around: Surroundings) -> dict[str, Any]:
@@ -335,8 +342,9 @@ def health(spec: Spec, image: Image) -> dict[str, Any] | None:
         "StartPeriod": "start_period",
         "StartInterval": "start_interval",
     }
-    times = {names[key]: value / 1e9 for key, value in declared.items() if key in names and value}
-    retries = {"retries": declared["Retries"]} if declared.get("Retries") else {}
+    # Shorter than a millisecond is what docker refuses, too: the supervisor would do nothing else.
+    times = {names[key]: value / 1e9 for key, value in declared.items() if key in names and (value or 0) >= 1e6}
+    retries = {"retries": declared["Retries"]} if (declared.get("Retries") or 0) > 0 else {}
     return {"test": declared["Test"], **HEALTHCHECK_DEFAULTS, **times, **retries}
 
 

@@ -46,10 +46,12 @@ def read_file(directories: Sequence[str], path: str) -> str:
             raise
         finally:
             os.close(root)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return ""
+        # overlayfs marks a file that a layer took away with a device 0/0; opening that gave ENXIO.
         with os.fdopen(fd, "rb") as file:
-            mode = os.fstat(fd).st_mode
-            # overlayfs marks a file that a layer took away with a device 0/0; opening that gave ENXIO.
-            return file.read(_READ_MAX).decode("utf-8", "replace") if stat.S_ISREG(mode) else ""
+            return file.read(_READ_MAX).decode("utf-8", "replace")
     return ""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from .._errors import KernelError, StoreError
 from .._kernel.file import fsync_directory
 from . import layer, pack
-from .config import architecture
+from .config import architecture, malformed
 from .layout import Archive, Blob
 from .record import canonical, diff_ids
 from .store import Image, Store, Work
@@ -57,8 +57,9 @@ def _check(archive: Archive, data: bytes, layers: tuple[Blob, ...]) -> tuple[str
     for field, own in (("architecture", architecture()), ("os", "linux")):
         if config.get(field) not in (own, None, ""):
             raise StoreError(f"{archive.path}: the image is for {config[field]}, and this host is {own}")
-    if not isinstance(config.get("config") or {}, dict):
-        raise StoreError(f"{archive.path}: the image's configuration is not the mapping that it must be")
+    what = malformed(config.get("config"))
+    if what:
+        raise StoreError(f"{archive.path}: the image's configuration is malformed: {what}")
     return found
 
 

@@ -27,6 +27,55 @@ def architecture() -> str:
     return ARCHITECTURES.get(machine, machine)
 
 
+def malformed(config: Any) -> str:
+    """What of a ``config`` object, which somebody else wrote, is not of the type that the specification says; else
+    empty. What is null counts as absent."""
+    if config is None:
+        return ""
+    if not isinstance(config, dict):
+        return "config is not a mapping"
+    check = config.get("Healthcheck")
+    for where, fields, value in (("", _TYPES, config), ("Healthcheck.", _HEALTH_TYPES, check or {})):
+        for key, (kind, words) in fields.items():
+            found = value.get(key) if isinstance(value, dict) else None
+            if found is not None and not (isinstance(found, kind) and _texts(found)):
+                return f"{where}{key} is not {words}"
+    return ""
+
+
+def _texts(value: Any) -> bool:
+    """Are all strings in it such as the kernel takes, and a list's elements strings?"""
+    if isinstance(value, list):
+        return all(isinstance(item, str) and "\0" not in item for item in value)
+    return not isinstance(value, bool) and (not isinstance(value, str) or "\0" not in value)
+
+
+_LIST = (list, "a list of strings")
+_STRING = (str, "a string")
+_MAPPING = (dict, "a mapping")
+_NUMBER = (int, "a number")
+_TYPES: dict[str, tuple[type, str]] = {
+    "Cmd": _LIST,
+    "Entrypoint": _LIST,
+    "Env": _LIST,
+    "User": _STRING,
+    "WorkingDir": _STRING,
+    "StopSignal": _STRING,
+    "ExposedPorts": _MAPPING,
+    "Volumes": _MAPPING,
+    "Labels": _MAPPING,
+    "Healthcheck": _MAPPING,
+}
+_HEALTH_TYPES: dict[str, tuple[type, str]] = {
+    "Test": _LIST,
+    "Interval": _NUMBER,
+    "Timeout": _NUMBER,
+    "StartPeriod": _NUMBER,
+    "StartInterval": _NUMBER,
+    "Retries": _NUMBER,
+}
+
+
 def merge(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The ``config`` object; what an option says replaces or, for mappings and sets, joins what the base has."""
     config = dict(base)

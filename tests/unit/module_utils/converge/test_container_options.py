@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._converge import compile, identity
 from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import DIRECTIVES, OPTIONS
 from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
 from ansible_collections.vessel.host.plugins.module_utils._errors import OptionError
+from ansible_collections.vessel.host.plugins.module_utils._image.store import Image
 
 # int() takes no superscripts, which str.isdigit() takes for digits.
 SUPERSCRIPT = "\N{SUPERSCRIPT TWO}"
@@ -60,3 +64,22 @@ def test_refused(option, value, words):
 )
 def test_taken(option, value, meant):
     assert parsed(**{option: value})[option] == meant
+
+
+def test_an_image_s_health_check_with_times_that_can_not_be():
+    check = {"Test": ["CMD", "true"], "Interval": 1, "Timeout": -5, "Retries": -1, "StartPeriod": 2_000_000_000}
+    health = compile.health({"healthcheck": None}, Image("x", "", (), {"Healthcheck": check}))
+    assert health == {
+        "test": ["CMD", "true"],
+        "interval": 30.0,
+        "timeout": 30.0,
+        "retries": 3,
+        "start_period": 2.0,
+        "start_interval": 5.0,
+    }
+
+
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo"])
+def test_accounts_that_are_no_file_are_none(tmp_path, make):
+    getattr(os, make)(tmp_path / "passwd")
+    assert identity.read_file([str(tmp_path)], "passwd") == ""
