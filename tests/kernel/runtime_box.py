@@ -165,6 +165,8 @@ def mountinfo(text: str) -> dict[str, tuple[str, str]]:
     """Mount point: (options, file system)."""
     found = {}
     for line in text.splitlines():
+        if " - " not in line:
+            continue
         fields = line.split()
         found[fields[4]] = (fields[5], fields[fields.index("-") + 1])
     return found

@@ -34,7 +34,10 @@ class Channel:
         self.sock.send(json.dumps(message).encode()[:_PACKET])
 
     def receive(self) -> dict[str, Any] | None:
-        data = self.sock.recv(_PACKET)
+        try:
+            data = self.sock.recv(_PACKET)
+        except ConnectionResetError:  # closed with something of ours unread
+            return None
         return dict(json.loads(data)) if data else None
 
     def close(self) -> None:
@@ -54,8 +57,10 @@ def failure(step: str, error: BaseException) -> dict[str, Any]:
             "errno": error.errno,
             "hint": "",
         }
+    if isinstance(error, StartError):
+        return {"step": step, "message": error.message, "errno": error.errno, "hint": error.hint, "whole": True}
     if isinstance(error, VesselError):
-        return {"step": step, "message": error.message, "errno": getattr(error, "errno", 0), "hint": error.hint}
+        return {"step": step, "message": error.message, "errno": 0, "hint": error.hint}
     return {"step": step, "message": f"{type(error).__name__}: {error}", "errno": 0, "hint": ""}
 
 
@@ -63,5 +68,6 @@ def raised(message: dict[str, Any]) -> StartError:
     """The same on the other side."""
     step, text = message["step"], message["message"]
     # An error that was raised with the whole sentence, or that is named as its step, needs no second name.
-    sentence = text if text.startswith(step.split(" ", maxsplit=1)[0]) else f"{step}: {text}"
+    whole = message.get("whole") or text.startswith(step.split(" ", maxsplit=1)[0])
+    sentence = text if whole else f"{step}: {text}"
     return StartError(sentence, step=step, errno=message["errno"], hint=message["hint"])

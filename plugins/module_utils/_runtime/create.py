@@ -23,6 +23,7 @@ from .state import State, directory
 OCI_VERSION = "1.0.2"
 _BEFORE_START = ("prestart", "createRuntime", "createContainer", "startContainer")
 _AFTER_START = ("poststart", "poststop")
+_SILENCE = {"step": "set-up", "message": "the child ended without a word", "errno": 0, "hint": ""}
 
 
 class Creation:
@@ -56,14 +57,17 @@ class Creation:
         while True:
             message = self.channel.receive()
             if message is None:
-                return {"step": "set-up", "message": "the child ended without a word", "errno": 0, "hint": ""}
+                return _SILENCE
             if "hooks" not in message:
                 return message
             declared = self.config.get("hooks") or {}
             state = {**self.state.to_oci(), "status": "creating"}
             hooks.run_all(state, declared.get("prestart") or [], "prestart")
             hooks.run_all(state, declared.get("createRuntime") or [], "createRuntime")
-            self.channel.send(go=True)
+            try:
+                self.channel.send(go=True)
+            except ConnectionError:
+                return _SILENCE
 
     def abort(self) -> None:
         """Kill the child and take away what was made for it."""

@@ -15,7 +15,7 @@ from .._errors import NotFoundError, StateError, VesselError
 from .._kernel.process import alive
 from . import gate
 
-_ID = re.compile(r"^[A-Za-z0-9_+.-]{1,1024}$")
+_ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}")
 # What lies in a container's directory.
 FILE, SECCOMP = "state.json", "seccomp.bpf"
 FILES = (gate.NAME, SECCOMP, FILE, f"{FILE}.new")
@@ -35,7 +35,7 @@ LEGAL = {
 
 def directory(root: str, container: str) -> str:
     """The container's directory; the id must be one path component."""
-    if not _ID.match(container) or container in (".", ".."):
+    if not _ID.fullmatch(container) or container in (".", ".."):
         raise VesselError(f"{container!r} is not a container id; use letters, digits, _ + - and .")
     return f"{root}/{container}"
 

@@ -137,11 +137,20 @@ def _namespaces(config: Config) -> None:
         path = entry.get("path")
         if path and not os.path.isabs(path):
             raise SpecError("linux.namespaces", f"{path!r} of {kind} is not an absolute path")
-        if path and not os.path.exists(path):
-            raise SpecError("linux.namespaces", f"{path} of {kind} does not exist")
+        if path:
+            _existing(path, kind)
     if "mount" not in seen:
         raise SpecError("linux.namespaces", "mount is missing; the root file system is made in one")
     _joined_mount(config)
+
+
+def _existing(path: str, kind: str) -> None:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        raise SpecError("linux.namespaces", f"{path} of {kind} does not exist") from None
+    except OSError as error:
+        raise SpecError("linux.namespaces", f"{path} of {kind}: {error.strerror}") from None
 
 
 def _joined_mount(config: Config) -> None:
