@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
+from .._errors import DependencyError
 from .._network import nftables
 from .._network.bridge import Difference
 from .._network.model import Endpoint, Network, Port
@@ -92,7 +93,18 @@ def render(paths: Paths, known: Optional[dict[str, Network]] = None) -> list[dic
 
 def differences(paths: Paths) -> list[Difference]:
     """What of the table is not as declared."""
-    return _compare(render(paths), nftables.read(paths.nft_table), _last(paths))
+    wanted = render(paths)
+    return _compare(wanted, _present(paths, needed=bool(wanted)), _last(paths))
+
+
+def _present(paths: Paths, *, needed: bool) -> list[Any]:
+    """The table as it is. Who declares no network does not miss the program nft."""
+    try:
+        return nftables.read(paths.nft_table)
+    except DependencyError:
+        if needed:
+            raise
+        return []
 
 
 def _compare(wanted: list[Any], present: list[Any], last: dict[str, Any]) -> list[Difference]:
@@ -129,8 +141,9 @@ def plan(paths: Paths, *, planned: Optional[dict[str, Network]] = None, changed:
 
     ``planned`` are the networks as they will be then; ``changed`` says that ports or attachments will be others.
     """
-    present, last = nftables.read(paths.nft_table), _last(paths)
-    drift = _compare(render(paths), present, last)
+    wanted, last = render(paths), _last(paths)
+    present = _present(paths, needed=bool(wanted or planned or changed))
+    drift = _compare(wanted, present, last)
     if not (drift or changed or (planned is not None and _compare(render(paths, planned), present, last))):
         return Plan()
     before, after = ({item.what: getattr(item, side) for item in drift} or None for side in ("before", "after"))

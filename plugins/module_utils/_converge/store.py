@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from .._errors import StoreError
+from .._errors import KernelError, StoreError
 from .._paths import Paths
 
 _FILE = "spec.json"
@@ -91,18 +91,25 @@ def make_directory(paths: Paths, directory: str) -> None:
 def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     """The file's new content, on the disk before its name points to it."""
     temporary = f"{path}.{os.getpid()}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(temporary, data, mode)
         os.rename(temporary, path)
-    except BaseException:
+    except FileNotFoundError:
+        raise  # of the directory
+    except OSError as error:
+        raise KernelError("write", path, error.errno or 0) from None
+    finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise
     sync_directory(os.path.dirname(path))
+
+
+def _write(path: str, data: bytes, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_directory(path: str) -> None:

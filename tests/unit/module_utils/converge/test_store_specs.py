@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge import store
-from ansible_collections.vessel.host.plugins.module_utils._errors import StoreError
+from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 
@@ -19,11 +21,31 @@ def paths(tmp_path):
     return Paths.at(str(tmp_path))
 
 
+@contextlib.contextmanager
+def limited_files(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heard)
+
+
 def test_what_was_written_is_read(paths):
     assert store.read_spec(paths, "volumes", "data") is None
     store.write_spec(paths, "volumes", "data", {"driver": "tmpfs", "size": 1})
     assert store.read_spec(paths, "volumes", "data") == {"driver": "tmpfs", "size": 1}
     assert store.names(paths, "volumes") == ["data"]
+
+
+def test_a_disk_that_takes_no_more_is_named_with_the_file(paths):
+    store.write_spec(paths, "volumes", "data", {"size": 1})
+    with limited_files(10), pytest.raises(KernelError, match=r"write .*/volumes/data/spec.json: File too large"):
+        store.write_spec(paths, "volumes", "data", {"size": 2, "labels": {"a": "b" * 100}})
+    assert store.read_spec(paths, "volumes", "data") == {"size": 1}
+    assert os.listdir(paths.resource("volumes", "data")) == ["spec.json"]
 
 
 def test_only_root_may_pass_the_top(paths):
