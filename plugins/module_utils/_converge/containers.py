@@ -298,11 +298,18 @@ def _live(host: Host, present: Present, spec: Spec, result: Plan, changed: set[s
         )
     if not result.steps:
         return
-    old = dict(present.spec or {})
-    result.steps[0].do = lambda: _apply_live(host, present, spec, old, changed, drifts)
-    result.steps[0].undo = lambda: _apply_live(
-        host, prepare.look(host.paths, present.name), _revived(old), spec, changed, []
-    )
+    old = _revived(present.spec or {})
+
+    def do() -> None:
+        old["secrets"] = prepare.held_secrets(host.paths, present.name, old)
+        _apply_live(host, present, spec, old, changed, drifts)
+
+    def undo() -> None:
+        _apply_live(host, prepare.look(host.paths, present.name), old, spec, changed, [])
+
+    if present.pid and "volumes" in changed:
+        live.check_volumes(spec, old)
+    result.steps[0].do, result.steps[0].undo = do, undo
     result.add(_commit(host))
 
 
@@ -389,19 +396,11 @@ def _apply_to_process(host: Host, name: str, pid: int, spec: Spec, old: Spec, op
     if "shm_size" in options and spec["ipc_mode"] != "host":
         live.apply_shm(pid, spec)
     if "volumes" in options:
-        before = {**old, "volumes": _mounted(pid, old["volumes"])}
-        live.apply_volumes(host, name, pid, spec, before)
+        live.apply_volumes(host, name, pid, spec, old)
     if "secrets" in options and spec["secrets"] and old.get("secrets"):
         prepare.write_secrets(host.paths, name, spec)
     elif "secrets" in options:
         live.swap_secrets(host, name, pid, spec)
-
-
-def _mounted(pid: int, volumes: list[str]) -> list[str]:
-    """Those that are really there: what was taken off by hand must be put back."""
-    from .container_options import volume_parts
-
-    return [entry for entry in volumes if live.mounted_at(pid, volume_parts(entry)[1])]
 
 
 # the process anew
@@ -413,6 +412,7 @@ def _replace(host: Host, present: Present, spec: Spec, result: Plan, cost: Cost,
     was_running = bool(present.pid)
 
     def change() -> None:
+        old["secrets"] = prepare.held_secrets(host.paths, name, old)
         store.write_spec(host.paths, KIND, name, declared(host, spec))
         if cost is Cost.recreate:
             set_aside(host, name)
@@ -428,7 +428,9 @@ def _replace(host: Host, present: Present, spec: Spec, result: Plan, cost: Cost,
         host.client().call("remove", name=name)
         bring_back(host, name)
         store.write_spec(host.paths, KIND, name, declared_again(present))
+        gone = _networks_left(host, name, old)
         reserve(host, [(name, old)])
+        attach.disconnect(host, gone)
         make_ready(host, name, old)
         prepare.applied(host.paths, name, {**old, "image_id": (present.spec or {}).get("image_id")})
         attach.commit(host)

@@ -265,28 +265,83 @@ def unmount_volume(pid: int, target: str, source: str) -> None:
     inside(pid, ["mount"], act)
 
 
+Bind = tuple[str, str, tuple[str, ...]]  # source, target, mode words
+# The kernel's own file systems in a container, which can't be made anew under its processes.
+_KERNEL_MOUNTS = ("/proc", "/sys", "/dev")
+
+
+def check_volumes(spec: Spec, before: Spec) -> None:
+    """A volume that comes or goes above a tmpfs would take the tmpfs and what is in it along."""
+    for entry in _changing(spec, before):
+        target = volume_parts(entry)[1]
+        below = [tmpfs.partition(":")[0] for tmpfs in spec["tmpfs"]] + list(_KERNEL_MOUNTS)
+        hidden = [path for path in below if path == target or path.startswith(f"{target}/")]
+        if hidden:
+            problem = f"can't come or go while the container runs: {hidden[0]} is below it"
+            raise OptionError("volumes", entry, problem, hint="set restart: true")
+
+
+def _changing(spec: Spec, before: Spec) -> set[str]:
+    return set(spec["volumes"]) ^ set(before["volumes"])
+
+
 def apply_volumes(host: Host, name: str, pid: int, spec: Spec, before: Spec) -> None:
-    """Those that are declared no more go first: one may come back with another mode."""
+    """What goes, goes first: it may come back with another mode. What stays below something that comes or goes is
+    taken off and put on again, for it would be hidden by the one and lost with the other."""
+    before = {**before, "volumes": _mounted(host, pid, spec, before)}
+    changing = [volume_parts(entry)[1] for entry in _changing(spec, before)]
+
+    def moves(bind: Bind) -> bool:
+        return bind[1] in changing or any(bind[1].startswith(f"{target}/") for target in changing)
+
+    old, new = _binds(host, before), _binds(host, spec)
+    own = compile.own_binds(before, host.paths, name)
+    here = [bind for bind in _beside(own, old) if mounted_at(pid, bind[1], bind[0])]
+    for source, target, dummy in filter(moves, reversed([*old, *here])):
+        unmount_volume(pid, target, source)
+    for source, target, words in filter(moves, [*new, *_beside(own, new)]):
+        mount_volume(pid, source, target, words)
+
+
+def _beside(own: Iterable[Bind], volumes: Iterable[Bind]) -> list[Bind]:
+    """Those of our own binds in whose place no volume is."""
+    taken = {target for dummy, target, dummies in volumes}
+    return [bind for bind in own if bind[1] not in taken]
+
+
+def _mounted(host: Host, pid: int, spec: Spec, before: Spec) -> list[str]:
+    """The volumes of the one or the other that are really there: somebody may have taken one off by hand, or a task
+    may have been killed half way."""
+    found: dict[str, str] = {}
+    for known in (before, spec):
+        for entry, (source, target, dummy) in zip(known["volumes"], _binds(host, known)):
+            if target not in found and mounted_at(pid, target, source):
+                found[target] = entry
+    for entry in before["volumes"]:
+        # Something else is in its way: to take it off will tell.
+        target = volume_parts(entry)[1]
+        if target not in found and mounted_at(pid, target):
+            found[target] = entry
+    return [entry for dummy, entry in sorted(found.items())]
+
+
+def _binds(host: Host, spec: Spec) -> list[Bind]:
+    """The declared volumes, those that others lie in first."""
     from .volumes import source as volume_source
 
-    around = prepare.surroundings(host, name, spec)
-    kept = set(spec["volumes"]) & set(before["volumes"])
-    for entry in reversed(before["volumes"]):
-        if entry not in kept:
-            source, target, dummy = volume_parts(entry)
-            unmount_volume(pid, target, source if source.startswith("/") else volume_source(host.paths, source))
-    for entry in spec["volumes"]:
-        if entry not in kept:
-            source, target, words = volume_parts(entry)
-            mount_volume(pid, source if source.startswith("/") else around.volumes[source], target, words)
+    found = []
+    for source, target, words in map(volume_parts, spec["volumes"]):
+        path = source if source.startswith("/") else volume_source(host.paths, source)
+        found.append((path, target, tuple(words)))
+    return found
 
 
 def swap_secrets(host: Host, name: str, pid: int, spec: Spec) -> None:
     """The first secret brings the directory, the last takes it away."""
     if spec["secrets"]:
         prepare.write_secrets(host.paths, name, spec)
-        words = ("ro", "nosuid", "noexec", "nodev")
-        mount_volume(pid, compile.secrets_directory(host.paths, name), compile.SECRETS_INSIDE, words)
+        source = compile.secrets_directory(host.paths, name)
+        mount_volume(pid, source, compile.SECRETS_INSIDE, compile.SECRETS_MODE)
     else:
         unmount_volume(pid, compile.SECRETS_INSIDE, compile.secrets_directory(host.paths, name))
 

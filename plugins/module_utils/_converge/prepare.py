@@ -329,6 +329,19 @@ def write_secrets(paths: Paths, name: str, spec: Spec) -> None:
         os.chmod(path, secret["mode"])
 
 
+def held_secrets(paths: Paths, name: str, spec: Spec) -> list[dict[str, Any]]:
+    """With their contents, which lie in memory and nowhere else: who may have to bring them back reads them first."""
+    directory = compile.secrets_directory(paths, name)
+    found = []
+    for secret in spec["secrets"]:
+        try:
+            with open(f"{directory}/{secret['name']}", encoding="utf-8", newline="") as file:
+                found.append({**secret, "content": file.read()})
+        except (FileNotFoundError, UnicodeDecodeError):
+            found.append(secret)
+    return found
+
+
 def remove_secrets(paths: Paths, name: str) -> None:
     directory = compile.secrets_directory(paths, name)
     if os.path.isdir(directory):
