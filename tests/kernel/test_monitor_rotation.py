@@ -68,7 +68,8 @@ def test_so_many_files_are_kept(site, tmp_path):
     wait_for(lambda: os.path.exists(f"{path}.2"), timeout=15)
     first = os.stat(f"{path}.2").st_ino
     wait_for(lambda: os.stat(f"{path}.2").st_ino != first, timeout=15)
-    assert sorted(file.name for file in Path(path).parent.glob("log*")) == ["log", "log.1", "log.2"]
+    names = ["log", "log.1", "log.2"]  # and, for an instant, one that is being made
+    wait_for(lambda: sorted(file.name for file in Path(path).parent.glob("log*")) == names)
     assert os.stat(f"{path}.1").st_mode & 0o777 == 0o640
     client.call("remove", name="a")
 
