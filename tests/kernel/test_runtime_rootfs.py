@@ -49,10 +49,10 @@ def with_mounts_of_our_own(work: Callable[[], None]) -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
-def mount_points() -> list[tuple[str, str]]:
-    """(place, file system) of all that is mounted here."""
+def mount_points() -> set[tuple[str, str]]:
+    """(place, file system) of all that is mounted here. It can become less by itself: a mount goes with its place."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [(fields[4], fields[fields.index("-") + 1]) for fields in lines]
+    return {(fields[4], fields[fields.index("-") + 1]) for fields in lines}
 
 
 # mounts
@@ -64,6 +64,7 @@ def test_bind_has_the_flags_that_are_asked(box):
         bind(volume, "/ro", "ro"),
         bind(volume, "/rw", "rw", "nosuid", "nodev", "noexec"),
         bind(volume, "/deep/and/new", "noatime"),
+        bind(volume, "/times", "strictatime", "rnoatime"),
         bind(volume / "file", "/etc/one", "ro"),
     ]
     text = box.run(
@@ -74,6 +75,7 @@ def test_bind_has_the_flags_that_are_asked(box):
     assert found["/ro"][0].split(",")[0] == "ro"
     assert {"rw", "nosuid", "nodev", "noexec"} <= set(found["/rw"][0].split(","))
     assert "noatime" in found["/deep/and/new"][0]
+    assert "noatime" in found["/times"][0]
     assert "contentcontent" in text
     assert "can't create /ro/file: Read-only file system" in text
     assert (volume / "file").read_text() == "content\n"
@@ -212,7 +214,7 @@ def test_propagation_of_the_root(box, word):
         line = box.run("grep ' / / ' /proc/self/mountinfo || cat /proc/self/mountinfo", linux__rootfsPropagation=word)
         tags = line.splitlines()[0].split(" - ")[0].split()[6:]
         assert [tag.split(":")[0] for tag in tags] == {"shared": ["shared"], "unbindable": ["unbindable"]}.get(word, [])
-        assert mount_points() == before
+        assert mount_points() <= before
 
     with_mounts_of_our_own(work)
 
@@ -297,9 +299,10 @@ def test_symlink_as_mount_point_stays_inside(box, place, to):
     mounts = [*own, bind(file, f"/{place}/hosts", "ro")]
 
     def work() -> None:
-        before = mount_points(), os.listdir(victim)
+        before = mount_points()
         assert box.run(f"cat /{place}/hosts", mounts=mounts) == "host's"
-        assert (mount_points(), os.listdir(victim)) == before
+        assert mount_points() <= before
+        assert os.listdir(victim) == []
 
     with_mounts_of_our_own(work)
 

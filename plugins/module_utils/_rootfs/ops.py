@@ -257,8 +257,12 @@ def attach(tree: int, place: int, options: MountOptions, *, recursive: bool) -> 
 def _set_attributes(fd: int, options: MountOptions, recursive: bool) -> None:
     """In one call where it can be one: every mount of every container comes here."""
     first, *more = options.propagation or (m.MS_PRIVATE | m.MS_REC,)
-    attr_set = _attributes(options.flags) | options.recursive_set
-    attr_clr = options.recursive_clear & ~attr_set
+    attr_set = _attributes(options.flags)
+    if options.recursive_clear & MOUNT_ATTR_ATIME:
+        attr_set &= ~MOUNT_ATTR_ATIME
+    attr_set |= options.recursive_set
+    # Times of access are one choice of several: the kernel wants all of its bits cleared to set another.
+    attr_clr = options.recursive_clear & (~attr_set | MOUNT_ATTR_ATIME)
     if options.flags & (m.MS_NOATIME | m.MS_STRICTATIME):
         attr_clr |= MOUNT_ATTR_ATIME
     cleared = _attributes(options.cleared)

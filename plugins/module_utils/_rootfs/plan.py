@@ -72,7 +72,7 @@ def _outer(linux: Mapping[str, Any], mounts: list[Mapping[str, Any]]) -> Operati
 
 
 def _path(entry: Mapping[str, Any]) -> str:
-    return os.path.normpath(str(entry["destination"]))
+    return os.path.normpath("/" + str(entry["destination"]).lstrip("/"))
 
 
 def _is_bind(entry: Mapping[str, Any]) -> bool:

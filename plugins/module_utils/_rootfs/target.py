@@ -70,6 +70,8 @@ def _make(root: int, path: str, make: Callable[[int, str], None], depth: int) ->
         if link is None:  # made by another meanwhile, or ".." that can be opened now
             return open_in_root(root, path, flags)
         return _make(root, link if link.startswith("/") else f"{parent_path}/{link}", make, depth + 1)
+    except OSError as error:
+        raise KernelError("make", path, error.errno or 0) from None
     finally:
         os.close(parent)
 
