@@ -91,7 +91,7 @@ def test_a_subnet_that_is_chosen_stays(root):
         ("ipv6", True, lambda link, root: len(addresses(link)) == 2 or len(addresses(link)) == 3),
         ("subnet6", f"{SIX}/64", lambda link, root: f"{SIX}1/64" in addresses(link)),
         ("internal", True, lambda link, root: "drop" in table(root) and "masquerade" in table(root)),
-        ("isolate", True, lambda link, root: table(root).count("drop") == 3),
+        ("isolate", True, lambda link, root: table(root).count("drop") == 5),
         ("ip_range", f"{BASE}.5.128/25", lambda link, root: True),
         ("labels", {"tier": "db"}, lambda link, root: True),
     ],

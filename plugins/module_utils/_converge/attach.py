@@ -152,13 +152,13 @@ def taken(host: Host, network: str) -> set[str]:
     """Addresses of a network that somebody has; made once and kept, since a hundred allocations ask."""
     cache: dict[str, set[str]] = host.__dict__.setdefault("_taken", {})
     if network not in cache:
-        cache[network] = {
+        cache[network] = ipam.Taken(
             address.partition("/")[0]
             for attachment in host.attachments.values()
             for endpoint in attachment.endpoints
             if endpoint.network == network
             for address in endpoint.addresses()
-        }
+        )
     return cache[network]
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from .._errors import KernelError
 from .model import Network
 from .observe import Snapshot
 from .rtnl import Rtnl
+
+_FORWARDING6 = "net/ipv6/conf/all/forwarding"
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,19 @@ def sysctls(network: Network) -> dict[str, str]:
     if not network.internal:
         wanted["net/ipv4/ip_forward"] = "1"
         if network.subnet6:
-            wanted["net/ipv6/conf/all/forwarding"] = "1"
+            wanted[_FORWARDING6] = "1"
     # Where nothing has IPv6, the bridge has none either: a link-local address would be a way around.
     wanted[f"net/ipv6/conf/{network.link}/disable_ipv6"] = "0" if network.subnet6 else "1"
+    # A container that says it is a router is not believed (CVE-2020-13401).
+    wanted[f"net/ipv6/conf/{network.link}/accept_ra"] = "0"
     return wanted
 
 
 def differences(network: Network, snapshot: Snapshot) -> list[Difference]:
     """What is not as declared, nothing when all is."""
     link = snapshot.links.get(network.link)
-    if link is None:
-        return [Difference("bridge", "absent", network.link)]
+    if link is None or link.kind != "bridge":
+        return [Difference("bridge", link.kind if link else "absent", network.link)]
     found = []
     if not link.up:
         found.append(Difference("bridge state", "down", "up"))
@@ -57,6 +62,9 @@ def differences(network: Network, snapshot: Snapshot) -> list[Difference]:
 def ensure(rtnl: Rtnl, network: Network, snapshot: Snapshot) -> None:
     """Make the bridge as declared, whatever of it is there; its ports are not touched."""
     link = snapshot.links.get(network.link)
+    if link is not None and link.kind != "bridge":
+        rtnl.delete_link(network.link)  # a name that nobody else has a use for
+        link = None
     if link is None:
         # A MAC of its own: else the bridge takes that of its lowest port and changes it as containers come and go.
         rtnl.add_bridge(network.link, network.mtu, mac_address(network.link))
@@ -65,6 +73,8 @@ def ensure(rtnl: Rtnl, network: Network, snapshot: Snapshot) -> None:
             raise KernelError("add bridge", network.link, 19)
     for name, value in sysctls(network).items():
         if _sysctl(name) not in (value, None):
+            if name == _FORWARDING6:
+                _keep_listening_to_routers()
             _write_sysctl(name, value)
     present, wanted = snapshot.on(network.link), set(network.addresses())
     for address in sorted(present - wanted):
@@ -87,6 +97,15 @@ def mac_address(name: str) -> str:
 
     digest = hashlib.sha256(name.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *digest[:4]))
+
+
+def _keep_listening_to_routers() -> None:
+    """A host that forwards ignores router advertisements, unless told (2) that it need not: it would lose the
+    default route that it has from one."""
+    for link in os.listdir("/proc/sys/net/ipv6/conf"):
+        name = f"net/ipv6/conf/{link}/accept_ra"
+        if link not in ("all", "default") and _sysctl(name) == "1":
+            _write_sysctl(name, "2")
 
 
 def _sysctl(name: str) -> str | None:

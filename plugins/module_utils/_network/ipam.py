@@ -37,6 +37,22 @@ def first_address(subnet: str) -> str:
     return str(ipaddress.ip_network(subnet).network_address + 1)
 
 
+class Taken(set[str]):
+    """Addresses of a network that somebody has. It remembers up to where they are without a gap, for each pool."""
+
+    def __init__(self, addresses: Iterable[str] = ()) -> None:
+        super().__init__(addresses)
+        self.full: dict[str, int] = {}
+
+    def discard(self, address: object) -> None:
+        super().discard(str(address))
+        self.full.clear()
+
+    def remove(self, address: str) -> None:
+        super().remove(address)
+        self.full.clear()
+
+
 def allocate(subnet: str, ip_range: str, gateway: str, taken: Collection[str], network: str) -> str:
     """The lowest address that nobody has, as ADDRESS/LENGTH. ``taken`` is a set, for there may be thousands."""
     whole = ipaddress.ip_network(subnet)
@@ -46,10 +62,12 @@ def allocate(subnet: str, ip_range: str, gateway: str, taken: Collection[str], n
     reserved = {str(whole.network_address), gateway}
     if whole.version == 4:
         reserved.add(str(whole.broadcast_address))
+    full = taken.full if isinstance(taken, Taken) else {}
     # The first address not tried yet lies behind as many as are taken, at the most.
-    for number in range(first, min(last, first + len(taken) + len(reserved)) + 1):
+    for number in range(full.get(str(pool), first), min(last, first + len(taken) + len(reserved)) + 1):
         address = str(make(number))
         if address not in taken and address not in reserved:
+            full[str(pool)] = number
             return f"{address}/{whole.prefixlen}"
     raise VesselError(f"network {network} has no free address left in {pool}", hint="give it a larger subnet")
 

@@ -43,30 +43,40 @@ def hosts(
 
 def resolv_conf(servers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
     """What is declared, and what the host has for the rest. The host's loopback resolvers mean nothing inside."""
-    text = _host_resolv_conf()
     kept = {"nameserver": list(servers), "search": list(search), "options": list(options)}
-    for line in text.splitlines():
-        key, *values = line.split() or [""]
-        if key == "nameserver" and not servers and values and not _loopback(values[0]):
-            kept["nameserver"].append(values[0])
-        elif (key == "search" and not search) or (key == "options" and not options):
-            kept[key] = values
+    for key, values in _host_resolver().items():
+        kept[key] = kept[key] or values
     lines = [f"nameserver {server}\n" for server in kept["nameserver"]]
     return "".join(lines + [f"{key} {' '.join(kept[key])}\n" for key in ("search", "options") if kept[key]])
+
+
+def _host_resolver() -> dict[str, list[str]]:
+    """The host's own file. Where it names but a stub on loopback, the file that systemd-resolved writes for others."""
+    found = _parse(_read("/etc/resolv.conf"))
+    return found if found["nameserver"] else _parse(_read(_RESOLVED) or _read("/etc/resolv.conf"))
+
+
+def _parse(text: str) -> dict[str, list[str]]:
+    kept: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
+    for line in text.splitlines():
+        key, *values = line.split() or [""]
+        if key == "nameserver" and values and not _loopback(values[0]):
+            kept[key].append(values[0])
+        elif key in ("search", "options"):
+            kept[key] = values  # the last one counts (resolv.conf(5))
+    return kept
 
 
 def _loopback(server: str) -> bool:
     return server.startswith("127.") or server == "::1"
 
 
-def _host_resolv_conf() -> str:
-    for path in (_RESOLVED, "/etc/resolv.conf"):
-        try:
-            with open(path) as file:
-                return file.read()
-        except OSError:
-            continue
-    return ""
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def write_in_place(path: str, content: str) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import DependencyError, VesselError
+from .bridge import Difference
 from .model import Network, Port
 
 FAMILY = "inet"
@@ -32,7 +33,7 @@ class Target:
 
 # Expressions, as libnftables-json(5) spells them.
 _L4_PORT = [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]
-_LOCAL = {"match": {"op": "==", "left": {"fib": {"result": "type", "flags": "daddr"}}, "right": "local"}}
+_LOCAL = {"match": {"op": "==", "left": {"fib": {"result": "type", "flags": ["daddr"]}}, "right": "local"}}
 _DNATTED = {"match": {"op": "in", "left": {"ct": {"key": "status"}}, "right": "dnat"}}
 _ANSWER = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}
 _LOOPBACK = {"prefix": {"addr": "127.0.0.0", "len": 8}}
@@ -126,7 +127,9 @@ def _dnat() -> list[list[Json]]:
         for key, name in ((_L4_PORT, f"{family}_any"), ([daddr, *_L4_PORT], f"{family}_one")):
             parts = [{"map": {"key": {"concat": key}, "data": f"@{name}_{part}"}} for part in ("address", "port")]
             dnat = {"dnat": {"family": family, "addr": parts[0], "port": parts[1]}}
-            rules.append([_meta("nfproto", proto), _LOCAL, dnat])
+            # A key with an address says of which family it is, and nft leaves out what goes without saying.
+            head = [] if daddr in key else [_meta("nfproto", proto)]
+            rules.append([*head, _LOCAL, dnat])
     return rules
 
 
@@ -194,6 +197,43 @@ def _fence(link: str, others: str = "") -> list[list[Json]]:
     return rules
 
 
+def differences(commands: list[Json], present: list[Json]) -> list[Difference]:
+    """What the table that the kernel has (``read``) is not as the commands (``render``) make it, by name."""
+    if not present:
+        return [Difference("table", "absent", "present")]
+    wanted, seen = _by_name([command["add"] for command in commands[3:]]), _by_name(present)
+    found = []
+    for name in sorted(wanted.keys() | seen.keys()):
+        want, have = wanted.get(name, []), seen.get(name, [])
+        if want != have:
+            found.append(Difference(name, _without(have, want), _without(want, have)))
+    return found
+
+
+def _by_name(objects: list[Json]) -> dict[str, list[str]]:
+    """ "rules of CHAIN", "map NAME", …: what there is of it as text; rules in their order, elements in any."""
+    found: dict[str, list[str]] = {}
+    for item in objects:
+        for kind, body in item.items():
+            if kind == "rule":
+                rule = {key: value for key, value in body.items() if key in ("expr", "comment")}
+                found.setdefault(f"rules of {body['chain']}", []).append(_text(rule))
+            elif kind != "table":
+                rest = {key: value for key, value in body.items() if key not in ("elem", "handle")}
+                found[f"{kind} {body['name']}"] = [_text(rest), *sorted(map(_text, body.get("elem") or []))]
+    return found
+
+
+def _without(one: list[str], other: list[str]) -> list[str]:
+    """What is in one alone; where only the order differs, all of it."""
+    there = set(other)
+    return [text for text in one if text not in there] if set(one) != there else one
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
 def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -231,6 +271,10 @@ def _nft(arguments: list[str], text: str, *, missing: bool = False) -> str:
         return done.stdout
     if missing and "No such file or directory" in done.stderr:
         return ""
-    raise VesselError(
-        f"nft {' '.join(arguments)}: {done.stderr.strip().splitlines()[0] if done.stderr else done.returncode}"
-    )
+    raise VesselError(f"nft {' '.join(arguments)}: {_shortened(done.stderr) or done.returncode}")
+
+
+def _shortened(text: str) -> str:
+    """The first of nft's errors, without the place in the input, which is nothing that anybody wrote."""
+    lines = [line.partition("Error: ")[2] or line for line in text.strip().splitlines()]
+    return lines[0] if lines else ""

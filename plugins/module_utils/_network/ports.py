@@ -6,35 +6,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import socket
+import struct
+from collections.abc import Iterable, Iterator
 
 from .._errors import OptionError, VesselError
 from .model import Port
 
+_ANY = "0.0.0.0"
+_WILD = (_ANY, "::")
 _LISTEN, _UNCONNECTED = "0A", "07"  # include/net/tcp_states.h
 # The dynamic ports of RFC 6335.
 FIRST, LAST = 49153, 65535
 
 
-def listening() -> dict[tuple[str, int], str]:
-    """(protocol, port): socket inode, of every socket in this namespace that would take a connection or a packet."""
-    found: dict[tuple[str, int], str] = {}
+Key = tuple[str, int]
+
+
+def listening() -> dict[Key, list[tuple[str, str]]]:
+    """(protocol, port): (address, inode) of every socket here that would take a connection or a packet."""
+    found: dict[Key, list[tuple[str, str]]] = {}
     for file, protocol, state in (
         ("tcp", "tcp", _LISTEN),
         ("tcp6", "tcp", _LISTEN),
         ("udp", "udp", _UNCONNECTED),
         ("udp6", "udp", _UNCONNECTED),
     ):
-        try:
-            with open(f"/proc/self/net/{file}") as lines:
-                next(lines)
-                for line in lines:
-                    fields = line.split()
-                    if fields[3] == state:
-                        found[protocol, int(fields[1].rpartition(":")[2], 16)] = fields[9]
-        except FileNotFoundError:
-            continue
+        for fields in _rows(f"/proc/thread-self/net/{file}"):
+            if fields[3] == state:
+                address, dummy, port = fields[1].partition(":")
+                found.setdefault((protocol, int(port, 16)), []).append((_address(address), fields[9]))
+    for fields in _rows("/proc/thread-self/net/sctp/eps"):  # ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS
+        found.setdefault(("sctp", int(fields[5])), []).append((fields[8] if len(fields) > 8 else _ANY, fields[7]))
     return found
+
+
+def _rows(path: str) -> Iterator[list[str]]:
+    try:
+        with open(path) as lines:
+            next(lines, "")
+            yield from (line.split() for line in lines)
+    except FileNotFoundError:
+        return  # a kernel without it
+
+
+def _address(digits: str) -> str:
+    """As proc_pid_net(5) writes it: words of 32 bits in the host's order."""
+    words = struct.pack(f"={len(digits) // 8}I", *(int(digits[i : i + 8], 16) for i in range(0, len(digits), 8)))
+    text = socket.inet_ntop(socket.AF_INET if len(words) == 4 else socket.AF_INET6, words)
+    return text[7:] if text.startswith("::ffff:") else text
+
+
+def _taken_by(port: Port, sockets: dict[Key, list[tuple[str, str]]]) -> str:
+    """The inode of a socket that has the port on an address that the port would be published on; empty when none."""
+    for address, inode in sockets.get(port.key, ()):
+        if address in _WILD or port.host_ip in _WILD or address == port.host_ip:
+            return inode
+    return ""
 
 
 def owner(inode: str) -> str:
@@ -53,7 +81,7 @@ def owner(inode: str) -> str:
 def check(option: str, ports: Iterable[Port], others: dict[str, list[Port]]) -> None:
     """Raise OptionError when a port is taken: by a container of ours, or by a socket of the host."""
     used = listening()
-    index: dict[tuple[str, int], list[tuple[str, Port]]] = {}
+    index: dict[Key, list[tuple[str, Port]]] = {}
     for container, theirs in others.items():
         for port in theirs:
             index.setdefault(port.key, []).append((container, port))
@@ -63,13 +91,14 @@ def check(option: str, ports: Iterable[Port], others: dict[str, list[Port]]) -> 
                 raise OptionError(
                     option, str(port), f"is published by the container {container}; choose another host port"
                 )
-        if port.key in used:
-            who = owner(used[port.key])
+        inode = _taken_by(port, used)
+        if inode:
+            who = owner(inode)
             problem = f"names port {port.host_port}/{port.protocol}, which is in use by {who}"
             raise OptionError(option, str(port), f"{problem}; choose another host port")
 
 
-def choose(protocol: str, taken: set[tuple[str, int]]) -> int:
+def choose(protocol: str, taken: set[Key]) -> int:
     """A free dynamic port; it is added to ``taken``."""
     used = listening()
     for number in range(FIRST, LAST + 1):

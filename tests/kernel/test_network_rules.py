@@ -1,0 +1,117 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Our nftables table: what is asked for is what is read back, and what others do to it is seen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from ansible_collections.vessel.host.plugins.module_utils._errors import VesselError
+from ansible_collections.vessel.host.plugins.module_utils._kernel import namespaces
+from ansible_collections.vessel.host.plugins.module_utils._network import nftables
+from ansible_collections.vessel.host.plugins.module_utils._network.model import Network, Port
+from ansible_collections.vessel.host.plugins.module_utils._network.nftables import Target
+
+pytestmark = pytest.mark.root
+TABLE = "rules"
+NETWORKS = [
+    Network("one", "br-one", subnet="10.61.0.0/24", gateway="10.61.0.1", subnet6="fd00:61::/64", gateway6="fd00:61::1"),
+    Network("two", "br-two", subnet="10.62.0.0/24", gateway="10.62.0.1", internal=True),
+    Network("three", "br-three", subnet="10.63.0.0/24", gateway="10.63.0.1", isolate=True),
+]
+TARGETS = [
+    Target(Port("0.0.0.0", 8080, 80), "10.61.0.2"),
+    Target(Port("0.0.0.0", 8080, 80), "fd00:61::2"),
+    Target(Port("127.0.0.1", 53, 53, "udp"), "10.61.0.3"),
+    Target(Port("2001:db8::1", 443, 8443, "sctp"), "fd00:61::4"),
+]
+
+
+@pytest.fixture
+def alone():
+    """A network namespace for the test's thread, with our table in it."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    namespaces.unshare(namespaces.CLONE_NEWNET)
+    try:
+        nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS))
+        yield
+    finally:
+        namespaces.setns(home, namespaces.CLONE_NEWNET)
+        os.close(home)
+
+
+def nft(*words):
+    subprocess.run(["nft", *words], check=True)
+
+
+def names(networks=None, targets=None):
+    commands = nftables.render(TABLE, networks or NETWORKS, TARGETS if targets is None else targets)
+    return [found.what for found in nftables.differences(commands, nftables.read(TABLE))]
+
+
+def test_what_is_read_is_what_was_asked_for(alone):
+    assert names() == []
+    first = nftables.digest(nftables.read(TABLE))
+    nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS))
+    assert nftables.digest(nftables.read(TABLE)) == first
+    assert names(targets=TARGETS[::-1]) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("flush table inet rules", "rules of forward"),
+        ("delete table inet rules", "table"),
+        ("flush chain inet rules postrouting", "rules of postrouting"),
+        ("add rule inet rules forward counter accept", "rules of forward"),
+        ("insert rule inet rules forward ip saddr 10.0.0.1 drop", "rules of forward"),
+        ("add chain inet rules foreign", "chain foreign"),
+        ("delete element inet rules ip_any_port { tcp . 8080 }", "map ip_any_port"),
+        ("add element inet rules ip_any_address { tcp . 9999 : 10.9.9.9 }", "map ip_any_address"),
+        ("delete element inet rules bridges { br-two }", "set bridges"),
+    ],
+)
+def test_what_others_change_is_seen_and_replaced(alone, command, named):
+    nft(*command.split())
+    assert named in names()
+    nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS))
+    assert names() == []
+
+
+def test_a_changed_declaration_is_named_by_what_it_changes(alone):
+    assert names(targets=TARGETS[1:]) == ["map ip_any_address", "map ip_any_port"]
+    found = nftables.differences(nftables.render(TABLE, NETWORKS, TARGETS[1:]), nftables.read(TABLE))
+    assert "8080" in found[0].before[0]
+    assert found[0].after == []
+    assert "rules of forward" in names(networks=NETWORKS[:1])
+
+
+def test_rules_do_not_grow_with_containers(alone):
+    many = [Target(Port("0.0.0.0", 10000 + n, 80), f"10.61.{n // 250}.{2 + n % 250}") for n in range(1000)]
+    nftables.apply(nftables.render(TABLE, NETWORKS, many))
+    read = nftables.read(TABLE)
+    assert names(targets=many) == []
+    assert sum("rule" in item for item in read) < 40
+
+
+def test_foreign_tables_are_not_touched(alone):
+    nft("add", "table", "inet", "foreign")
+    nft("add", "chain", "inet", "foreign", "mine", "{ type filter hook forward priority 0; policy drop; }")
+    nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS))
+    nftables.delete(TABLE)
+    nftables.delete(TABLE)
+    assert nftables.read(TABLE) == []
+    listed = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    assert "policy drop" in listed
+    assert "table inet rules" not in listed
+
+
+def test_all_or_nothing_and_the_error_is_nfts_own(alone):
+    before = nftables.digest(nftables.read(TABLE))
+    commands = nftables.render(TABLE, NETWORKS, [*TARGETS, Target(Port("0.0.0.0", 8080, 81), "10.61.0.9")])
+    with pytest.raises(VesselError, match=r"^nft -j -f -: Could not process rule: File exists"):
+        nftables.apply(commands)
+    assert nftables.digest(nftables.read(TABLE)) == before
