@@ -120,6 +120,12 @@ BAD = """
   container: {name: c, image: bb, networks: [{name: n, ipv4_address: 10.78.4.1}]}
 - words: ["networks[0].ipv4_address", "'999.1.1.1'", IP address]
   container: {name: c, image: bb, networks: [{name: n, ipv4_address: 999.1.1.1}]}
+- words: ["networks[0].ipv4_address", 10.78.4.255, broadcast]
+  container: {name: c, image: bb, networks: [{name: n, ipv4_address: 10.78.4.255}]}
+- words: ["networks[0].mac_address", "00:00:00:00:00:00", leave the option out]
+  container: {name: c, image: bb, networks: [{name: n, mac_address: "00:00:00:00:00:00"}]}
+- words: [command, environment, 128 KiB]
+  container: {name: c, image: bb, network_mode: none, command: [sh, -c, "{long}"]}
 - words: ["networks[0].mac_address", multicast]
   container: {name: c, image: bb, networks: [{name: n, mac_address: "01:00:5e:00:00:01"}]}
 - words: [networks.ipv4, ipv4_address]
@@ -311,7 +317,7 @@ def tasks() -> list[Any]:
 
 
 def load(number: int, port: int) -> dict[str, Any]:
-    return dict(DataLoader().load(BAD.replace("{port}", str(port)))[number])
+    return dict(DataLoader().load(BAD.replace("{port}", str(port)).replace("{long}", "x" * (128 << 10)))[number])
 
 
 @pytest.mark.parametrize("number", tasks())

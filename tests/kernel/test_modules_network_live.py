@@ -100,6 +100,17 @@ def test_a_new_subnet_readdresses_and_renames(pair):
     assert f"{BASE}.40." not in hosts
 
 
+def test_a_new_subnet_must_hold_fixed_addresses(pair):
+    fixed = [{"name": "shop", "ipv4_address": f"{BASE}.40.77"}]
+    run_module("container", {"root": pair, "name": "one", "networks": fixed})
+    for check in (True, False):
+        failed = run_module("network", {"root": pair, "name": "shop", "subnet": OTHER}, check=check)
+        assert f"{BASE}.40.77, the fixed address of the container one" in failed["msg"]
+    wider = run_module("network", {"root": pair, "name": "shop", "subnet": f"{BASE}.40.0/23"})
+    assert wider["changed"], wider
+    assert facts(pair)["one"]["networks"][0]["ipv4_address"] == f"{BASE}.40.77"
+
+
 def test_the_mtu_follows_inside(pair):
     change(pair, mtu=1400)
     assert [link(pair, name)["mtu"] for name in ("one", "two")] == [1400, 1400]

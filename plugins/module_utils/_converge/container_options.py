@@ -364,6 +364,8 @@ def parse_mac(value: Any, option: str) -> str:
     text = parse_word(value, option).lower().replace("-", ":")
     if not re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", text):
         raise OptionError(option, value, "is not a MAC address such as 02:42:0a:00:00:02", hint="put it in quotes")
+    if text == "00:00:00:00:00:00":
+        raise OptionError(option, value, "is no address; leave the option out for one that is free")
     if int(text[:2], 16) & 1:
         raise OptionError(option, value, "is a multicast address; make the first byte even")
     return text

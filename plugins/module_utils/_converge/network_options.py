@@ -82,7 +82,7 @@ def complete(given: Spec, stored: Spec | None, *, name: str, tag: str, taken: li
 
 def _gateway(given: str | None, kept: str | None, subnet: str, option: str) -> str:
     if given:
-        return model.parse_gateway(given, subnet, option)
+        return model.parse_member(given, subnet, option)
     # One that was named for another subnet says nothing of this one.
     if kept and ipaddress.ip_address(kept) in ipaddress.ip_network(subnet):
         return kept

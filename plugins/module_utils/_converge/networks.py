@@ -9,9 +9,10 @@ A declared network is in the kernel always, whether a container is on it or not.
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
-from .._errors import InUseError, NotFoundError
+from .._errors import InUseError, NotFoundError, OptionError
 from .._network import bridge, ipam
 from .._network.model import Endpoint, Network
 from .._network.observe import Snapshot
@@ -63,6 +64,8 @@ def plan(
     taken = [*routes, *(network.subnet for network in rest)]
     spec = complete(desired, stored, name=name, tag=paths.tag, taken=taken, whole=whole)
     _check_overlaps(spec, stored or {}, rest, routes)
+    if stored is not None:
+        _check_fixed(paths, name, spec, stored)
     others[name] = to_model(paths, name, spec)
     return _creation(paths, name, spec, seen) if stored is None else _change(paths, name, stored, spec, seen)
 
@@ -81,6 +84,21 @@ def _check_overlaps(spec: dict[str, Any], stored: dict[str, Any], rest: list[Net
     for option in ("subnet", "subnet6"):
         if spec[option] and spec[option] != stored.get(option):
             ipam.check_overlap(option, spec[option], rest, routes)
+
+
+def _check_fixed(paths: Paths, name: str, spec: dict[str, Any], stored: dict[str, Any]) -> None:
+    """A container keeps an address that it declares, so the subnet must hold it."""
+    options = [option for option in ("subnet", "subnet6") if spec[option] != stored.get(option)]
+    for container, declared in users.specs(paths) if options else ():
+        for entry in declared.get("networks") or []:
+            for option in options if entry["name"] == name else ():
+                address = entry.get(_FIXED[option])
+                if address and not (spec[option] and ip_address(address) in ip_network(spec[option])):
+                    problem = f"leaves out {address}, the fixed address of the container {container}; change that first"
+                    raise OptionError(option, spec[option], problem)
+
+
+_FIXED = {"subnet": "ipv4_address", "subnet6": "ipv6_address"}
 
 
 def _creation(paths: Paths, name: str, spec: dict[str, Any], seen: Snapshot) -> Plan:

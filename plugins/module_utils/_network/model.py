@@ -135,22 +135,17 @@ def parse_subnet(value: Any, option: str) -> str:
     return str(network)
 
 
-def parse_gateway(value: Any, subnet: str, option: str) -> str:
-    address = parse_member(value, subnet, option)
-    network = ipaddress.ip_network(subnet)
-    if address in (str(network.network_address), str(network.broadcast_address)):
-        raise OptionError(option, value, f"is the network or broadcast address of {subnet}")
-    return address
-
-
 def parse_member(value: Any, subnet: str, option: str) -> str:
-    """An address of the subnet."""
+    """An address that a host of the subnet can have."""
     try:
         address = ipaddress.ip_address(str(value))
     except ValueError:
         raise OptionError(option, value, "is not an IP address") from None
-    if address not in ipaddress.ip_network(subnet):
+    network = ipaddress.ip_network(subnet)
+    if address not in network:
         raise OptionError(option, value, f"is not in the subnet {subnet}")
+    if address in (network.network_address, network.broadcast_address):
+        raise OptionError(option, value, f"is the network or broadcast address of {subnet}")
     return str(address)
 
 

@@ -16,6 +16,7 @@ from .._kernel import caps, process, seccomp
 
 _HINTS = {
     errno.ENOENT: "the command, its interpreter or its loader is not in the image",
+    errno.E2BIG: "the command and the environment are too long; one string may have 128 KiB (execve(2))",
     errno.EACCES: "the file is not executable for this user, or lies on a mount with noexec",
     errno.ENOEXEC: "the file is no program of this architecture, or a script without #!",
 }
