@@ -94,6 +94,9 @@ def parse_port(text: str, option: str) -> list[Port]:
     if protocol not in PROTOCOLS:
         raise OptionError(option, text, f"has the protocol {protocol}; use {', '.join(PROTOCOLS)}")
     ip = _host_ip(match["ip"] or "0.0.0.0", text, option)
+    if ip == "::1":
+        hint = "the kernel lets nothing from elsewhere answer there"
+        raise OptionError(option, text, "can't be published on ::1; use 127.0.0.1", hint=hint)
     inside = _range(match["inside"], text, option)
     host = _range(match["host"], text, option) if match["host"] else [0] * len(inside)
     if len(host) != len(inside):
@@ -128,11 +131,22 @@ def parse_subnet(value: Any, option: str) -> str:
         if "host bits" in str(error):
             hint = f"the network itself is {ipaddress.ip_network(text, strict=False)}"
         raise OptionError(option, value, "is not a subnet such as 10.89.0.0/24", hint=hint) from None
-    if network.is_multicast or network.is_loopback or network.is_link_local or network.is_reserved:
+    if (
+        network.is_multicast
+        or network.is_loopback
+        or network.is_link_local
+        or network.is_reserved
+        or _is_nowhere(network)
+    ):
         raise OptionError(option, value, "is not for hosts; use a private one such as 10.89.0.0/24")
     if network.num_addresses < 4:
         raise OptionError(option, value, "is too small; a bridge needs an address of its own beside the containers'")
     return str(network)
+
+
+def _is_nowhere(network: IPNetwork) -> bool:
+    """0.0.0.0/8 is "this network" (RFC 6890), and a subnet that holds it would be the whole world."""
+    return network.version == 4 and int(network.network_address) >> 24 == 0
 
 
 def parse_member(value: Any, subnet: str, option: str) -> str:
