@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError
-from ansible_collections.vessel.host.plugins.module_utils._image import build, template
+from ansible_collections.vessel.host.plugins.module_utils._image import build, pack, template
 from ansible_collections.vessel.host.plugins.module_utils._image.copy import OVERLAY_OPTIONS
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Image, Store
 from ansible_collections.vessel.host.plugins.module_utils._kernel.overlay import open_overlay
@@ -357,6 +357,50 @@ def test_fsync_does_nothing_in_a_template(store, script):
     # fsync(2) of an O_PATH descriptor is EBADF, unless it is not made.
     path = script(f'touch $LXC_ROOTFS/x; {sys.executable} -c "{program}" $LXC_ROOTFS/x && echo done > $LXC_ROOTFS/x')
     assert (Path(store.layer_path(template.build(store, path, {}, "x"))) / "x").read_text() == "done\n"
+
+
+# staged in memory
+def staged(tmp_path, text, size=8 << 20):
+    """(exit code, words, what is on the disk then)"""
+    target = tmp_path / "target"
+    target.mkdir(exist_ok=True)
+    around = template._Staged(str(target), size)
+    code, words = template._run(["/bin/sh", "-c", text, "sh", str(target)], {}, around)
+    return code, words, around.found, target
+
+
+def test_what_is_made_in_memory_comes_to_the_disk(tmp_path):
+    made = "cd $1; mkdir dev etc; mknod dev/null c 1 3; echo x > etc/x; chmod 4755 etc/x; ln etc/x etc/y; chmod 711 ."
+    code, words, found, target = staged(tmp_path, f"{made}; sleep 34567 & echo said; findmnt -no FSTYPE $1 >&2")
+    assert (code, words) == (0, "said\ntmpfs\n")
+    assert found == pack.measure(str(target))
+    entries = listing(str(target))
+    assert set(entries) == {"dev", "etc", "etc/x", "etc/y"}
+    assert (entries["etc/x"][0], entries["etc/y"][5]) == ("-rwsr-xr-x", "etc/x")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o711
+    assert not running("sleep 34567")
+    assert str(target) not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "words"),
+    [("echo why; exit 3", 8 << 20, "why\n"), ("dd if=/dev/zero of=$1/big bs=1M count=9", 1 << 20, template._FULL[0])],
+)
+def test_what_fails_in_memory_brings_nothing(tmp_path, text, size, words):
+    code, said, found, target = staged(tmp_path, text, size)
+    assert code != 0
+    assert words in said
+    assert found is None
+    assert os.listdir(target) == []
+
+
+def test_a_disk_that_has_no_room_for_what_was_made(tmp_path, monkeypatch):
+    def full(stream, directory):
+        raise KernelError("unpack", "x", 28)
+
+    monkeypatch.setattr(template.layer, "unpack", full)
+    with pytest.raises(KernelError, match="No space left"):
+        staged(tmp_path, "dd if=/dev/zero of=$1/big bs=1M count=4")
 
 
 def test_busybox_is_the_same_layer_every_time(store, base, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import IO, NoReturn, Optional
 
 from .._errors import DependencyError, KernelError
 from .._kernel import seccomp
@@ -21,26 +21,47 @@ from .nosync import profile
 _PR_SET_PDEATHSIG = 1
 _KEPT = 64 << 10  # of what it says: the end is where reasons are
 _NOT_FOUND = 127
+_WELL = b"+"
 
 
-def run(command: Sequence[str], env: Mapping[str, str]) -> tuple[int, str]:
+class Around:
+    """What is done in the namespaces before and after the program, and outside with what comes out of them."""
+
+    def before(self) -> None:
+        """Inside."""
+
+    def after(self, out: IO[bytes]) -> None:
+        """Inside, when the program has ended well and nothing else runs there; what is written goes to take()."""
+
+    def take(self, stream: IO[bytes]) -> None:
+        """Outside."""
+
+
+def run(command: Sequence[str], env: Mapping[str, str], around: Optional[Around] = None) -> tuple[int, str]:
     """(exit code, the last of what it wrote to stdout and stderr)."""
+    around = around or Around()
     never_sync = _filter()
-    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    words, told = os.pipe2(os.O_CLOEXEC)
+    results, given = os.pipe2(os.O_CLOEXEC)
     pid, pidfd = clone3(CLONE_NEWNS | CLONE_NEWPID)
     if pid == 0:
-        _first(never_sync, theirs, command, env)
-    os.close(theirs)
-    os.close(pidfd)
+        os.close(words)
+        os.close(results)
+        _first(command, env, around, never_sync, told, given)
+    for fd in (told, given, pidfd):
+        os.close(fd)
     try:
-        words = _drain(ours)
+        said = _drain(words)
+        with os.fdopen(results, "rb", buffering=0) as stream:
+            if stream.read(1) == _WELL:
+                around.take(stream)
     except BaseException:
         os.kill(pid, signal.SIGKILL)  # and all of its namespace with it
         raise
     finally:
-        os.close(ours)
+        os.close(words)
         status = os.waitpid(pid, 0)[1]
-    return exit_code(status), words.decode("utf-8", "replace")
+    return exit_code(status), said.decode("utf-8", "replace")
 
 
 def _drain(fd: int) -> bytes:
@@ -59,7 +80,9 @@ def _filter() -> bytes:
         return b""  # without libseccomp it takes longer
 
 
-def _first(never_sync: bytes, output: int, command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+def _first(
+    command: Sequence[str], env: Mapping[str, str], around: Around, never_sync: bytes, told: int, given: int
+) -> NoReturn:
     """The namespace's init: it starts the program, reaps what is left behind, and ends as the program does."""
     code = _NOT_FOUND
     try:
@@ -68,16 +91,20 @@ def _first(never_sync: bytes, output: int, command: Sequence[str], env: Mapping[
         if os.getppid() != 0:
             os._exit(code)
         reset_signals()
-        _stdio(output)
+        _stdio(told)
         mount("none", "/", None, MS_REC | MS_PRIVATE)
         _own_proc()
+        around.before()
         if never_sync:
             seccomp.install(never_sync)
         program = os.fork()
         if program == 0:
             os.execvpe(command[0], list(command), dict(env))
         code = _wait_for(program)
+        if code == 0:
+            _finish(around, given)
     except BaseException as error:
+        code = code or 1
         os.write(2, f"{command[0]}: {error}\n".encode("utf-8", "surrogateescape"))
     finally:
         os._exit(code)
@@ -88,6 +115,7 @@ def _stdio(output: int) -> None:
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    os.close(output)
 
 
 def _own_proc() -> None:
@@ -103,3 +131,18 @@ def _wait_for(program: int) -> int:
         pid, status = os.wait()
         if pid == program:
             return exit_code(status)
+
+
+def _finish(around: Around, given: int) -> None:
+    try:
+        os.kill(-1, signal.SIGKILL)  # all in the namespace but its init
+        while True:
+            os.wait()
+    except (ProcessLookupError, ChildProcessError):
+        pass  # none was left
+    # Who reads what was said goes on when nobody can say more; an error from here on is a stream that is cut short.
+    for fd in (1, 2):
+        os.dup2(0, fd)
+    with os.fdopen(given, "wb", buffering=1 << 20) as out:
+        out.write(_WELL)
+        around.after(out)
