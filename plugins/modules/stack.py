@@ -40,6 +40,8 @@ options:
       - Containers by name, each with the options of M(vessel.host.container) but those that speak of the task.
       - C(depends_on) is a list of names, or a mapping from names to V(started), V(healthy) or V(completed), on which
         its start waits.
+      - A container that others await as V(completed), and that ended with 0, is run again when it is changed or the
+        host was booted anew.
     type: dict
   prune:
     description: Whether containers and networks go that the stack declared before and does not any more.

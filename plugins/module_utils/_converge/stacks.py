@@ -11,7 +11,7 @@ from typing import Any, Optional
 from .._errors import OptionError
 from .._network.model import Network
 from .._paths import Paths
-from . import containers, firewall, images, networks, store, volumes
+from . import containers, firewall, images, networks, prepare, store, volumes
 from .host import Host
 from .jobs import Job
 from .plan import Plan, Step
@@ -168,17 +168,30 @@ def _containers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]
     declared = desired.get("containers") or {}
     result = Plan()
     names = order(declared)
+    awaited = {
+        name for body in declared.values() for name, how in (body.get("depends_on") or {}).items() if how == "completed"
+    }
     host.coming_containers.update(names)
     for name in names:
         wanted = {**declared[name], "name": name, "max_disruption": desired.get("max_disruption")}
         needs = sorted((wanted.pop("depends_on", None) or {}).items())
         wanted.setdefault("state", "stopped" if desired["state"] == "stopped" else "started")
         wanted["recreate"] = desired.get("recreate")
+        if wanted["state"] == "started" and name in awaited and _has_done(host, wanted):
+            continue
         part = containers.plan(paths, wanted, whole=True, host=host)
         result.extend(_with_needs(part, needs))
     for name in _dropped(desired, stored, "containers"):
         result.extend(containers.plan(paths, {"name": name, "state": "absent"}, host=host))
     return arrange(host, result, float(desired.get("wait_timeout") or containers.WAIT))
+
+
+def _has_done(host: Host, wanted: Desired) -> bool:
+    """Others wait for its end, and it has ended well: it is not run again while it is as declared."""
+    status = prepare.look(host.paths, wanted["name"]).status
+    if status.get("status") != "exited" or status.get("exit_code") != 0:
+        return False
+    return not containers.plan(host.paths, {**wanted, "state": "present"}, whole=True, host=host)
 
 
 def _announce(host: Host, desired: Desired) -> None:
