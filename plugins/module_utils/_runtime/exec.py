@@ -237,8 +237,6 @@ def _inside(program: Program, channel: Channel, *, user: bool) -> None:
             process.setgroups([])
             os.setgid(0)
             os.setuid(0)
-        step = "rlimits"
-        launch.set_limits(program.plan)
         launch.set_home(program.plan)
         step = "exec"
         path = launch.find(program.plan)
@@ -247,6 +245,8 @@ def _inside(program: Program, channel: Channel, *, user: bool) -> None:
             _terminal(program)
         step = "stdio"
         stdio.install(program.fds, program.plan, terminal=program.terminal)
+        step = "rlimits"
+        launch.set_limits(program.plan)
         step = "user and capabilities"
         launch.become(program.plan)
         for fd in program.preserve:

@@ -140,14 +140,15 @@ def _prepare(child: Child) -> str:
     if child.readonly:
         child.step = "root.readonly"
         m.mount("none", "/", None, m.MS_REMOUNT | m.MS_BIND | m.MS_RDONLY | _root_flags())
-    child.step = "rlimits"
-    launch.set_limits(child.plan)
     # 8. What can be known of the command before start is told to who created it.
     launch.set_home(child.plan)
     child.step = "exec"
     path = launch.find(child.plan)
     child.step = "stdio"
     stdio.install(child.stdio, child.plan, terminal=child.terminal)
+    # Limits are the container's, and may be less than what has been needed up to here.
+    child.step = "rlimits"
+    launch.set_limits(child.plan)
     return path
 
 
