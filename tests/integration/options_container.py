@@ -14,7 +14,7 @@ from ansible_collections.vessel.host.plugins.module_utils._kernel import caps
 
 from .options_box import Box, answers, until
 from .options_table import Alike, Also, rows
-from .warm import TRAP
+from .warm import NET, PORT, SIX, TRAP
 
 row = rows("container")
 ONE = [{"name": "one"}]
@@ -131,24 +131,24 @@ def mac_is_made(box: Box) -> bool | str:
 
 
 row("networks", lambda box: (subnets(box), default_route(box)), ([{"name": "one"}, {"name": "two"}],
-    (["10.213.1", "10.213.2"], ["10.213.1.1"])), ([{"name": "two"}], (["10.213.2"], ["10.213.2.1"])), ([], ([], [])))  # fmt: skip
-row("networks.name", subnets, (ONE, ["10.213.1"]), ([{"name": "two"}], ["10.213.2"]))
-row("networks.ipv4_address", Box.addresses, (one(ipv4_address="10.213.1.77"), ["10.213.1.77"]),
-    (one(ipv4_address="10.213.1.78"), ["10.213.1.78"]), networks=ONE)  # fmt: skip
+    ([f"{NET}1", f"{NET}2"], [f"{NET}1.1"])), ([{"name": "two"}], ([f"{NET}2"], [f"{NET}2.1"])), ([], ([], [])))  # fmt: skip
+row("networks.name", subnets, (ONE, [f"{NET}1"]), ([{"name": "two"}], [f"{NET}2"]))
+row("networks.ipv4_address", Box.addresses, (one(ipv4_address=f"{NET}1.77"), [f"{NET}1.77"]),
+    (one(ipv4_address=f"{NET}1.78"), [f"{NET}1.78"]), networks=ONE)  # fmt: skip
 row("networks.ipv6_address", lambda box: box.addresses("inet6"),
-    ([{"name": "two", "ipv6_address": "fd00:213::77"}], ["fd00:213::77"], [{"name": "two", "ipv6_address": "fd00:213:0::77"}]),
-    ([{"name": "two", "ipv6_address": "fd00:213::78"}], ["fd00:213::78"]), networks=[{"name": "two"}])  # fmt: skip
+    ([{"name": "two", "ipv6_address": f"{SIX}::77"}], [f"{SIX}::77"], [{"name": "two", "ipv6_address": f"{SIX}:0::77"}]),
+    ([{"name": "two", "ipv6_address": f"{SIX}::78"}], [f"{SIX}::78"]), networks=[{"name": "two"}])  # fmt: skip
 row("networks.aliases", known_as, (one(aliases=["www", "web"]), ["web", "www"], one(aliases=["web", "www"])),
     (one(aliases=[]), [], ONE), networks=ONE)  # fmt: skip
 row("networks.mac_address", mac_is_made, (one(mac_address="02:42:0A:00:00:99"), True, one(mac_address="02-42-0a-00-00-99")),
     (ONE, "made"), networks=ONE)  # fmt: skip
 row("network_mode", lambda box: (box.namespace("net"), subnets(box) if box.namespace("net") == "own" else []),
     ("none", ("own", [])), ("host", ("host", [])), ("container:peer", ("peer", [])),
-    (Also(networks=ONE), ("own", ["10.213.1"])), networks=ONE)  # fmt: skip
+    (Also(networks=ONE), ("own", [f"{NET}1"])), networks=ONE)  # fmt: skip
 
 
 def open_ports(box: Box) -> list[int]:
-    return [port for port in range(28711, 28714) if answers(port)]
+    return [port for port in range(PORT + 1, PORT + 4) if answers(port)]
 
 
 def udp_rules(box: Box) -> bool:
@@ -156,14 +156,14 @@ def udp_rules(box: Box) -> bool:
 
     table = ["nft", "list", "table", "inet", box.place.paths.nft_table]
     text = subprocess.run(table, capture_output=True, text=True, timeout=20, check=True).stdout
-    return "udp" in text and "28715" in text
+    return "udp" in text and f"{PORT + 4}" in text
 
 
 HTTPD = {"networks": ONE, "command": "httpd -f -p 80"}
-row("published_ports", open_ports, (["28711:80"], [28711], ["0.0.0.0:28711:80/tcp"], ["28711:80/TCP"]),
-    (["28712-28713:80-81", "28711:80"], [28711, 28712], ["28711:80", "28713:81", "28712:80"]),
-    (["127.0.0.1:28713:80"], [28713]), ([], []), **HTTPD)  # fmt: skip
-row("published_ports", udp_rules, (["28715:53/udp"], True), ([], False), name="udp", **HTTPD)
+row("published_ports", open_ports, ([f"{PORT + 1}:80"], [PORT + 1], [f"0.0.0.0:{PORT + 1}:80/tcp"], [f"{PORT + 1}:80/TCP"]),
+    ([f"{PORT + 2}-{PORT + 3}:80-81", f"{PORT + 1}:80"], [PORT + 1, PORT + 2], [f"{PORT + 1}:80", f"{PORT + 3}:81", f"{PORT + 2}:80"]),
+    ([f"127.0.0.1:{PORT + 3}:80"], [PORT + 3]), ([], []), **HTTPD)  # fmt: skip
+row("published_ports", udp_rules, ([f"{PORT + 4}:53/udp"], True), ([], False), name="udp", **HTTPD)
 
 
 # files

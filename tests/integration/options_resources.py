@@ -13,7 +13,7 @@ from typing import Any
 from .options_box import Box
 from .options_container import default_route
 from .options_table import Also, rows
-from .warm import WarmPlace
+from .warm import NET, SIX, WarmPlace
 
 # volumes
 
@@ -95,9 +95,9 @@ def newcomer(place: WarmPlace) -> bool:
 
 def six(place: WarmPlace) -> tuple[list[str], list[str]]:
     """As much of the addresses as was declared."""
-    return sorted({a[:12] for a in host_addresses(place, "inet6")}), sorted(
-        {a[:12] for a in Box(place).addresses("inet6")}
-    )
+    found = (host_addresses(place, "inet6"), Box(place).addresses("inet6"))
+    first, second = (sorted({f"{address.partition('::')[0]}::" for address in addresses}) for addresses in found)
+    return first, second
 
 
 def has_six(place: WarmPlace) -> tuple[bool, bool]:
@@ -120,21 +120,21 @@ def route_and_world(place: WarmPlace) -> list[str]:
     return default_route(Box(place))
 
 
-NET = {"subnet": "10.213.7.0/24"}
+NET = {"subnet": f"{NET}7.0/24"}
 row("name", network_there, ("thing", True), made=False)
 row("state", network_there, (GONE, False), (THERE, True))
 row("driver", network_there, ("bridge", True), made=False)
-row("subnet", prefixes, ("10.213.8.0/24", (["10.213.8"], ["10.213.8"], ["10.213.8.1"])),
-    ("10.213.7.0/24", (["10.213.7"], ["10.213.7"], ["10.213.7.1"])), **NET)  # fmt: skip
+row("subnet", prefixes, (f"{NET}8.0/24", ([f"{NET}8"], [f"{NET}8"], [f"{NET}8.1"])),
+    (f"{NET}7.0/24", ([f"{NET}7"], [f"{NET}7"], [f"{NET}7.1"])), **NET)  # fmt: skip
 row("gateway", lambda place: (host_addresses(place), default_route(Box(place))),
-    ("10.213.7.254", (["10.213.7.254"], ["10.213.7.254"])), ("10.213.7.1", (["10.213.7.1"], ["10.213.7.1"])), **NET)  # fmt: skip
-row("ip_range", newcomer, ("10.213.7.128/25", True), ("10.213.7.0/25", False), **NET)
+    (f"{NET}7.254", ([f"{NET}7.254"], [f"{NET}7.254"])), (f"{NET}7.1", ([f"{NET}7.1"], [f"{NET}7.1"])), **NET)  # fmt: skip
+row("ip_range", newcomer, (f"{NET}7.128/25", True), (f"{NET}7.0/25", False), **NET)
 row("ipv6", has_six, (True, (True, True), "yes"), (False, (False, False)), **NET)
-row("subnet6", six, ("fd00:213:8::/64", (["fd00:213:8::"], ["fd00:213:8::"]), "fd00:0213:8::/64"),
-    ("fd00:213:9::/64", (["fd00:213:9::"], ["fd00:213:9::"])), subnet6="fd00:213:7::/64", **NET)  # fmt: skip
-row("gateway6", lambda place: host_addresses(place, "inet6"), ("fd00:213:7::fe", ["fd00:213:7::fe"], "fd00:213:7:0::fe"),
-    ("fd00:213:7::1", ["fd00:213:7::1"]), subnet6="fd00:213:7::/64", **NET)  # fmt: skip
-row("internal", route_and_world, (True, [], "yes"), (False, ["10.213.7.1"]), **NET)
+row("subnet6", six, (f"{SIX}:8::/64", ([f"{SIX}:8::"], [f"{SIX}:8::"]), f"{SIX}:8::/64"),
+    (f"{SIX}:9::/64", ([f"{SIX}:9::"], [f"{SIX}:9::"])), subnet6=f"{SIX}:7::/64", **NET)  # fmt: skip
+row("gateway6", lambda place: host_addresses(place, "inet6"), (f"{SIX}:7::fe", [f"{SIX}:7::fe"], f"{SIX}:7:0::fe"),
+    (f"{SIX}:7::1", [f"{SIX}:7::1"]), subnet6=f"{SIX}:7::/64", **NET)  # fmt: skip
+row("internal", route_and_world, (True, [], "yes"), (False, [f"{NET}7.1"]), **NET)
 row("isolate", reaches_neighbour, (True, False), (False, True), **NET)
 row("mtu", mtus, (1400, (1400, 1400), "1400"), (1500, (1500, 1500)), **NET)
 row("labels", told("network"), ({"a": "1"}, {"a": "1"}, {"a": 1}), ({}, {}), **NET)

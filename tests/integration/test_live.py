@@ -22,10 +22,11 @@ from typing import Any
 import pytest
 
 from .options_box import Box, answers, until
-from .warm import WarmPlace
+from .warm import NET, PORT, WarmPlace
 
 pytestmark = pytest.mark.root
 ONE = [{"name": "one"}]
+WEB, MORE, BACK, OTHER = (PORT + number for number in (7, 8, 9, 0))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,8 @@ def web(shared: WarmPlace) -> Iterator[Box]:
     """A container that serves, and is changed by one test after the other."""
     web = Box(shared, "web")
     serve = "mkdir -p /www; echo ok > /www/index.html; exec httpd -f -p 80 -h /www"
-    web.make(command=["sh", "-c", serve], networks=ONE, published_ports=["28731:80"])
-    until(lambda: answers(28731))
+    web.make(command=["sh", "-c", serve], networks=ONE, published_ports=[f"{WEB}:80"])
+    until(lambda: answers(WEB))
     yield web
     web.remove()
 
@@ -150,38 +151,38 @@ def holding(port: int) -> socket.socket:
 
 
 def test_published_ports(same: Box) -> None:
-    with holding(28731) as peer:
-        change(same, published_ports=["28731:80", "28732:80"])
-        assert answers(28732)
+    with holding(WEB) as peer:
+        change(same, published_ports=[f"{WEB}:80", f"{MORE}:80"])
+        assert answers(MORE)
         peer.sendall(b"\r\n")
         assert peer.recv(100).startswith(b"HTTP/1.1 200")
-    change(same, published_ports=["28732:80"])
-    assert not answers(28731)
-    change(same, published_ports=["28731:80"])
-    assert answers(28731)
-    assert not answers(28732)
+    change(same, published_ports=[f"{MORE}:80"])
+    assert not answers(WEB)
+    change(same, published_ports=[f"{WEB}:80"])
+    assert answers(WEB)
+    assert not answers(MORE)
 
 
 def test_a_network_is_attached_and_detached(same: Box) -> None:
-    with holding(28731) as peer:
-        change(same, networks=[{"name": "one"}, {"name": "two", "ipv4_address": "10.213.2.60"}])
+    with holding(WEB) as peer:
+        change(same, networks=[{"name": "one"}, {"name": "two", "ipv4_address": f"{NET}2.60"}])
         assert same.sh("ip -o -4 addr show scope global | grep -c .") == "2"
-        assert answers(80, "10.213.2.60")
-        assert answers(28731)
+        assert answers(80, f"{NET}2.60")
+        assert answers(WEB)
         change(same, networks=ONE)
         assert same.sh("ip -o -4 addr show scope global | grep -c .") == "1"
-        assert not answers(80, "10.213.2.60")
+        assert not answers(80, f"{NET}2.60")
         peer.sendall(b"\r\n")
         assert peer.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_the_only_network_is_left_and_another_one_entered(same: Box) -> None:
     change(same, networks=[{"name": "two"}])
-    assert same.sh("ip route | grep default").split()[2] == "10.213.2.1"
-    assert until(lambda: answers(28731))
+    assert same.sh("ip route | grep default").split()[2] == f"{NET}2.1"
+    assert until(lambda: answers(WEB))
     change(same, networks=ONE)
-    assert same.sh("ip route | grep default").split()[2] == "10.213.1.1"
-    assert until(lambda: answers(28731))
+    assert same.sh("ip route | grep default").split()[2] == f"{NET}1.1"
+    assert until(lambda: answers(WEB))
 
 
 # the kernel's parameters, memory, the log
@@ -369,7 +370,7 @@ def test_what_was_changed_live_outlives_the_process(shared: WarmPlace, box: Box)
     words = box.sh("hostname; cat /v/in-data /run/secrets/key /proc/sys/net/core/somaxconn; ulimit -n; df /dev/shm")
     assert words.split()[:3] == ["lion", "datax55", "99"]
     assert "1024" in words.splitlines()[-1]
-    assert box.addresses()[0].startswith("10.213.2.")
+    assert box.addresses()[0].startswith(f"{NET}2.")
     assert not shared.task("container", check=True, name="box")["changed"]
 
 
@@ -382,7 +383,7 @@ def test_a_stopped_container_is_changed_for_its_next_start(shared: WarmPlace, bo
     shared.quartet("container", {"name": "box", "state": "started"})
     assert box.limit("memory", "memory.limit_in_bytes") == str(55 << 20)
     assert box.environ()["A"] == "1"
-    assert box.addresses()[0].startswith("10.213.2.")
+    assert box.addresses()[0].startswith(f"{NET}2.")
     assert box.sh("cat /v/in-data") == "data"
 
 
@@ -445,7 +446,7 @@ def test_a_worse_change_is_refused_whole(shared: WarmPlace, box: Box) -> None:
 
 WHOLE: dict[str, Any] = {
     "networks": ONE,
-    "published_ports": ["28735:80"],
+    "published_ports": [f"{BACK}:80"],
     "volumes": ["data:/v"],
     "secrets": [{"name": "key", "content": "old"}],
     "command": "httpd -f -p 80",
@@ -461,7 +462,7 @@ BAD = ["/nonexistent"]
         {"command": BAD},
         {"command": BAD, "recreate": True},
         {"command": BAD, "image": "marked"},
-        {"command": BAD, "networks": [{"name": "two"}], "published_ports": ["28736:80"], "hostname": "x"},
+        {"command": BAD, "networks": [{"name": "two"}], "published_ports": [f"{OTHER}:80"], "hostname": "x"},
         {"command": BAD, "secrets": [{"name": "key", "content": "new"}], "volumes": [], "memory": "32m"},
         {"command": BAD, "secrets": []},
         {"command": BAD, "network_mode": "none", "published_ports": []},
@@ -471,7 +472,7 @@ BAD = ["/nonexistent"]
 )
 def test_what_does_not_start_brings_the_old_one_back(shared: WarmPlace, box: Box, args: dict[str, Any]) -> None:
     box.make(**WHOLE)
-    until(lambda: answers(28735))
+    until(lambda: answers(BACK))
     box.path("/written").write_text("kept")
     process, address = box.process, box.addresses()
     result = shared.task("container", fails=True, name="box", **args)
@@ -480,7 +481,7 @@ def test_what_does_not_start_brings_the_old_one_back(shared: WarmPlace, box: Box
     assert box.read("/written") == "kept"
     assert box.sh("hostname; cat /run/secrets/key; cat /v/in-data").split() == ["lion", "olddata"]
     assert box.addresses() == address
-    assert until(lambda: answers(28735))
+    assert until(lambda: answers(BACK))
     assert box.limit("memory", "memory.limit_in_bytes") == str(64 << 20)
     assert shared.task("container", check=True, name="box", **WHOLE)["actions"] == []
 
@@ -505,5 +506,5 @@ def test_a_live_change_that_fails_is_taken_back(shared: WarmPlace, box: Box) -> 
     assert box.limit("memory", "memory.limit_in_bytes") == str(64 << 20)
     assert box.sh("hostname; cat /v/in-data").split() == ["box", "data"]
     assert box.proc("mountinfo").count(" /v ") == 1
-    assert box.addresses()[0].startswith("10.213.1.")
+    assert box.addresses()[0].startswith(f"{NET}1.")
     assert not shared.task("container", check=True, name="box")["changed"]

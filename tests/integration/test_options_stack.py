@@ -16,7 +16,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.container_op
 
 from .options_box import Box
 from .options_container import DEVICE, cmdline
-from .warm import TRAP, WarmPlace
+from .warm import NET, PORT, SIX, TRAP, WarmPlace
 
 pytestmark = pytest.mark.root
 
@@ -65,20 +65,20 @@ def test_containers_and_name(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
 def test_images_networks_volumes(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
     body = {
         "images": {"thing": {"from": "bb", "layers": [{"run": "touch /made"}]}},
-        "networks": {"thing": {"subnet": "10.213.9.0/24"}},
+        "networks": {"thing": {"subnet": f"{NET}9.0/24"}},
         "volumes": {"thing": {"mode": "0700"}},
         "containers": {"box": {"image": "thing", "networks": [{"name": "thing"}], "volumes": ["thing:/v"]}},
     }
     shared.quartet("stack", stack(**body))
     box = pair[0]
     assert box.path("/made").exists()
-    assert [address.rpartition(".")[0] for address in box.addresses()] == ["10.213.9"]
+    assert [address.rpartition(".")[0] for address in box.addresses()] == [f"{NET}9"]
     assert box.path("/v").stat().st_mode & 0o777 == 0o700
     process = box.process
-    body["networks"]["thing"]["subnet"] = "10.213.10.0/24"
+    body["networks"]["thing"]["subnet"] = f"{NET}0.0/24"
     body["volumes"]["thing"]["mode"] = "0711"
     shared.quartet("stack", stack(**body))
-    assert [address.rpartition(".")[0] for address in box.addresses()] == ["10.213.10"]
+    assert [address.rpartition(".")[0] for address in box.addresses()] == [f"{NET}0"]
     assert box.path("/v").stat().st_mode & 0o777 == 0o711
     assert box.process == process
     body["images"]["thing"]["layers"] = [{"run": "touch /made-anew"}]
@@ -99,7 +99,7 @@ def test_state(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
 
 
 def test_prune(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
-    networks = {"thing": {"subnet": "10.213.9.0/24"}}
+    networks = {"thing": {"subnet": f"{NET}9.0/24"}}
     shared.quartet("stack", stack(containers=TWO, networks=networks))
     shared.quartet("stack", stack(containers={"box": PLAIN}), "nnnn")
     assert running(shared) == ["box", "other"]
@@ -166,9 +166,9 @@ EVERYTHING: dict[str, Any] = {
     "hostname": "lion",
     "domainname": "example.org",
     "labels": {"a": "b"},
-    "networks": [{"name": "two", "ipv4_address": "10.213.2.50", "ipv6_address": "fd00:213::50", "aliases": ["w"],
+    "networks": [{"name": "two", "ipv4_address": f"{NET}2.50", "ipv6_address": f"{SIX}::50", "aliases": ["w"],
                   "mac_address": "02:42:00:00:00:50"}, {"name": "one"}],
-    "published_ports": ["28721:80", "28722:53/udp"],
+    "published_ports": [f"{PORT + 5}:80", f"{PORT + 6}:53/udp"],
     "dns_servers": ["192.0.2.53"],
     "dns_search_domains": ["example.org"],
     "dns_opts": ["ndots:2"],
@@ -214,7 +214,7 @@ def test_everything_at_once(shared: WarmPlace, box: Box, pair: tuple[Box, Box]) 
     assert {option.name for option in OPTIONS} - set(EVERYTHING) == {"network_mode"}
     shared.quartet("container", {"name": "box", **EVERYTHING})
     assert cmdline(box).startswith("/sbin/vessel-init -- /bin/env sh -c")
-    assert sorted(box.addresses()) == sorted(["10.213.2.50", box.addresses()[-1]])
+    assert sorted(box.addresses()) == sorted([f"{NET}2.50", box.addresses()[-1]])
     process = box.process
     shared.quartet("stack", stack(containers={"box": EVERYTHING}), "nnnn")
     assert box.process == process

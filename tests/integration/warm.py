@@ -21,6 +21,12 @@ from ansible_collections.vessel.host.tests.kernel.module_runner import COLLECTIO
 
 from .place import Place
 
+# Several runs of these tests may share a host, and must not share a subnet or a port: NET with a digit after it is the
+# beginning of an IPv4 network, SIX that of an IPv6 one, and PORT the first of ten.
+_RUN = os.getpid()
+NET = f"10.{100 + _RUN % 90}.{1 + _RUN // 90 % 24}"
+SIX = f"fd00:{1000 + _RUN % 9000}"
+PORT = 21000 + _RUN % 1000 * 10
 MODULES = sorted(path.stem for path in (COLLECTIONS.parent / "plugins/modules").glob("*.py"))
 TRAP = "trap 'exit 0' TERM; sleep 100000 & wait"  # a first process that ends when it is told to
 _PROGRAM = """
@@ -156,8 +162,8 @@ class WarmPlace(Place):
         self.task(
             "image", name="entry", entrypoint=["/bin/sleep", "7000"], cmd=["7001"], **{"from": "bb", "layers": []}
         )
-        self.task("network", name="one", subnet="10.213.1.0/24")
-        self.task("network", name="two", subnet="10.213.2.0/24", subnet6="fd00:213::/64")
+        self.task("network", name="one", subnet=f"{NET}1.0/24")
+        self.task("network", name="two", subnet=f"{NET}2.0/24", subnet6=f"{SIX}::/64")
         for volume in ("data", "more"):
             self.task("volume", name=volume)
             (self.volume(volume) / f"in-{volume}").write_text(volume)
