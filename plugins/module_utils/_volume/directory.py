@@ -55,7 +55,10 @@ def usage(volume: Volume) -> int:
     total, seen = 0, set()
     for directory, dummy, files in os.walk(source(volume)):
         for name in files:
-            info = os.lstat(f"{directory}/{name}")
+            try:
+                info = os.lstat(f"{directory}/{name}")
+            except FileNotFoundError:
+                continue  # its containers go on meanwhile
             if info.st_nlink == 1 or info.st_ino not in seen:
                 seen.add(info.st_ino)
                 total += info.st_blocks * 512

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from .._errors import KernelError
+from .._errors import KernelError, StateError
 from .._kernel import mount as m
 from .directory import own, owner_differences
 from .model import Difference, Volume
@@ -19,10 +19,11 @@ def source(volume: Volume) -> str:
 
 def differences(volume: Volume) -> list[Difference]:
     path = source(volume)
-    if not os.path.ismount(path):
-        return [Difference("tmpfs", "absent", path)]
+    kind = mounted(path)
+    if kind != "tmpfs":
+        return [Difference("tmpfs", kind or "absent", path)]
     found = owner_differences(os.stat(path), volume)
-    if volume.size and capacity(path) != _rounded(volume.size):
+    if capacity(path) != _expected(volume):
         found.append(Difference("size", capacity(path), volume.size))
     return found
 
@@ -31,18 +32,33 @@ def ensure(volume: Volume) -> None:
     """Mount it, or give the one that is there the declared size, owner and mode. What is in it stays."""
     path = source(volume)
     os.makedirs(path, exist_ok=True)
-    data = f"size={volume.size}" if volume.size else "size=50%"
-    if not os.path.ismount(path):
+    kind = mounted(path)
+    if kind not in ("", "tmpfs"):
+        raise StateError(f"volume {volume.name}: {path} has {kind} mounted on it", hint="unmount it, and try again")
+    data = f"size={volume.size or '50%'}"
+    if not kind:
         m.mount("vessel", path, "tmpfs", m.MS_NOSUID | m.MS_NODEV, f"{data},mode=755")
-    elif not volume.size or capacity(path) != _rounded(volume.size):
+    elif capacity(path) != _expected(volume):
         # The kernel refuses a size below what is used: EINVAL
         try:
             m.mount("none", path, None, m.MS_REMOUNT | m.MS_NOSUID | m.MS_NODEV, data)
         except KernelError as error:
-            raise KernelError(
-                f"resize tmpfs to {data.partition('=')[2]} on", path, error.errno, hint="more than that is used"
-            ) from None
+            words, hint = f"resize tmpfs to {volume.size or '50%'} on", "more than that is used"
+            raise KernelError(words, path, error.errno, hint=hint) from None
     own(path, volume)
+
+
+def mounted(path: str) -> str:
+    """The type of the topmost file system that is mounted there, empty when none is (proc_pid_mountinfo(5))."""
+    # Its fields escape what would end them.
+    wanted = os.path.realpath(path).translate({ord(char): f"\\{ord(char):03o}" for char in " \t\n\\"})
+    found = ""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split(" ")
+            if fields[4] == wanted:
+                found = fields[fields.index("-") + 1]
+    return found
 
 
 def capacity(path: str) -> int:
@@ -50,8 +66,10 @@ def capacity(path: str) -> int:
     return info.f_blocks * info.f_frsize
 
 
-def _rounded(size: int) -> int:
+def _expected(volume: Volume) -> int:
+    """As the kernel rounds it: to whole pages, and half of the memory where nothing is declared (tmpfs(5))."""
     page = os.sysconf("SC_PAGE_SIZE")
+    size = volume.size or os.sysconf("SC_PHYS_PAGES") * page // 2
     return -(-size // page) * page
 
 
@@ -62,7 +80,7 @@ def usage(volume: Volume) -> int:
 
 def remove(volume: Volume) -> None:
     path = source(volume)
-    if os.path.ismount(path):
-        m.umount2(path, 0)
+    while mounted(path) == "tmpfs":
+        m.umount2(path, m.UMOUNT_NOFOLLOW)
     if os.path.isdir(path):
         os.rmdir(path)
