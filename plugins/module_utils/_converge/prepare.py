@@ -104,11 +104,15 @@ def _netns(host: Host, name: str, spec: Spec) -> str:
     mode = spec["network_mode"] or ""
     if mode == "host":
         return ""
-    if mode.startswith("container:"):
-        other = mode.partition(":")[2]
-        _need_container(host, "network_mode", mode, other)
-        return host.paths.netns(other)
-    return host.paths.netns(name)
+    seen, owner, shared = {name}, name, mode
+    while shared.startswith("container:"):
+        owner = shared.partition(":")[2]
+        _need_container(host, "network_mode", mode, owner)
+        if owner in seen:
+            raise OptionError("network_mode", mode, f"leads to {owner} again; name another container")
+        seen.add(owner)
+        shared = (store.read_spec(host.paths, KIND, owner) or {}).get("network_mode") or ""
+    return "" if shared == "host" else host.paths.netns(owner)
 
 
 def _need_container(host: Host, option: str, value: str, other: str) -> None:
