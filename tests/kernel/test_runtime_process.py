@@ -173,7 +173,9 @@ def test_signals_are_as_at_boot(box):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert set(found.values()) == {"0" * 16}
+    # 32 and 33 are libc's own: nobody but the kernel's bare call can change them (nptl(7)).
+    own = 3 << 31
+    assert {int(mask, 16) & ~own for mask in found.values()} == {0}
 
 
 def test_it_leads_a_session_as_process_one(box):
