@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # What a host needs to have containers, and what makes the demonstration's images.
 HOST_PACKAGES := python3-venv python3-pyroute2 nftables iproute2 mmdebstrap debootstrap curl tini
 # What the tests and the comparison ask as counterparts.
-TEST_PACKAGES := git rsync busybox-static runc strace podman conmon netavark aardvark-dns iptables
+TEST_PACKAGES := git rsync busybox-static runc strace skopeo umoci zstd podman conmon netavark aardvark-dns iptables
 
 .PHONY: help setup setup-tests demo unit kernel integration collection test bench docs clean
 

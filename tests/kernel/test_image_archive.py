@@ -282,7 +282,7 @@ def test_a_limit(store, tree, tmp_path, limit):
     assert not os.path.exists(store.paths.state)
 
 
-@pytest.mark.parametrize("data", [b"", b"no tar" * 1000, BASE[:2000], b"\x1f\x8b" + bytes(50)])
+@pytest.mark.parametrize("data", [b"", b"no tar" * 1000, BASE[:2000], b"\x1f\x8b" + bytes(50)], ids=len)
 def test_no_root_file_system(store, tmp_path, data):
     path = tmp_path / "x.tar"
     path.write_bytes(data)

@@ -413,7 +413,7 @@ def test_a_negative_size_does_not_lead_back(empty):
         unpacked(bytes(header) + tar(entry("a")), empty)
 
 
-@pytest.mark.parametrize("data", [b"", b"no tar at all", b"x" * 10000, b"\x1f\x8b garbage"])
+@pytest.mark.parametrize("data", [b"", b"no tar at all", b"x" * 10000, b"\x1f\x8b garbage"], ids=len)
 def test_no_tar(empty, data):
     with pytest.raises(StoreError, match="the archive is damaged, cut short, or no tar"):
         unpacked(data, empty)

@@ -140,8 +140,10 @@ def members(source: Forward, *, marked: bool = False) -> Iterator[Member]:
     """
     try:
         tar = tarfile.TarFile(fileobj=source, tarinfo=Member, encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
+        empty = tar.firstmember is None  # type: ignore[attr-defined]
         while True:
-            member = tar.next()
+            # Asked for the first of none, Python 3.9 seeks to before the beginning.
+            member = None if empty else tar.next()
             if member is None and marked and source.tell() == tar.offset:
                 raise StoreError("the archive is cut short: it has no end mark")
             if member is None:

@@ -120,6 +120,7 @@ def test_a_bomb_comes_in_small_pieces():
         (gzip.compress(DATA) + b"garbage", "the blob is damaged: Error -3"),
         (b"\x1f\x8b" + bytes(100), "the blob is damaged: Error -3"),
     ],
+    ids=lambda value: len(value) if isinstance(value, bytes) else value,
 )
 def test_damaged_gzip(data, sentence):
     with pytest.raises(StoreError) as caught:
