@@ -427,7 +427,9 @@ def _replace(host: Host, present: Present, spec: Spec, result: Plan, cost: Cost,
     def undo() -> None:
         host.client().call("remove", name=name)
         bring_back(host, name)
-        store.write_spec(host.paths, KIND, name, declared_again(present))
+        # On a full disk the new one was not written, and the old one can't be.
+        if store.read_spec(host.paths, KIND, name) != declared_again(present):
+            store.write_spec(host.paths, KIND, name, declared_again(present))
         gone = _networks_left(host, name, old)
         reserve(host, [(name, old)])
         attach.disconnect(host, gone)
