@@ -120,22 +120,22 @@ def route_and_world(place: WarmPlace) -> list[str]:
     return default_route(Box(place))
 
 
-NET = {"subnet": f"{NET}7.0/24"}
+ON_THE_NET = {"subnet": f"{NET}7.0/24"}
 row("name", network_there, ("thing", True), made=False)
 row("state", network_there, (GONE, False), (THERE, True))
 row("driver", network_there, ("bridge", True), made=False)
 row("subnet", prefixes, (f"{NET}8.0/24", ([f"{NET}8"], [f"{NET}8"], [f"{NET}8.1"])),
-    (f"{NET}7.0/24", ([f"{NET}7"], [f"{NET}7"], [f"{NET}7.1"])), **NET)  # fmt: skip
+    (f"{NET}7.0/24", ([f"{NET}7"], [f"{NET}7"], [f"{NET}7.1"])), **ON_THE_NET)  # fmt: skip
 row("gateway", lambda place: (host_addresses(place), default_route(Box(place))),
-    (f"{NET}7.254", ([f"{NET}7.254"], [f"{NET}7.254"])), (f"{NET}7.1", ([f"{NET}7.1"], [f"{NET}7.1"])), **NET)  # fmt: skip
-row("ip_range", newcomer, (f"{NET}7.128/25", True), (f"{NET}7.0/25", False), **NET)
-row("ipv6", has_six, (True, (True, True), "yes"), (False, (False, False)), **NET)
+    (f"{NET}7.254", ([f"{NET}7.254"], [f"{NET}7.254"])), (f"{NET}7.1", ([f"{NET}7.1"], [f"{NET}7.1"])), **ON_THE_NET)  # fmt: skip
+row("ip_range", newcomer, (f"{NET}7.128/25", True), (f"{NET}7.0/25", False), **ON_THE_NET)
+row("ipv6", has_six, (True, (True, True), "yes"), (False, (False, False)), **ON_THE_NET)
 row("subnet6", six, (f"{SIX}:8::/64", ([f"{SIX}:8::"], [f"{SIX}:8::"]), f"{SIX}:8::/64"),
-    (f"{SIX}:9::/64", ([f"{SIX}:9::"], [f"{SIX}:9::"])), subnet6=f"{SIX}:7::/64", **NET)  # fmt: skip
+    (f"{SIX}:9::/64", ([f"{SIX}:9::"], [f"{SIX}:9::"])), subnet6=f"{SIX}:7::/64", **ON_THE_NET)  # fmt: skip
 row("gateway6", lambda place: host_addresses(place, "inet6"), (f"{SIX}:7::fe", [f"{SIX}:7::fe"], f"{SIX}:7:0::fe"),
-    (f"{SIX}:7::1", [f"{SIX}:7::1"]), subnet6=f"{SIX}:7::/64", **NET)  # fmt: skip
-row("internal", route_and_world, (True, [], "yes"), (False, [f"{NET}7.1"]), **NET)
-row("isolate", reaches_neighbour, (True, False), (False, True), **NET)
-row("mtu", mtus, (1400, (1400, 1400), "1400"), (1500, (1500, 1500)), **NET)
-row("labels", told("network"), ({"a": "1"}, {"a": "1"}, {"a": 1}), ({}, {}), **NET)
-row("force", network_there, (Also(state="absent", force=True), False), **NET)
+    (f"{SIX}:7::1", [f"{SIX}:7::1"]), subnet6=f"{SIX}:7::/64", **ON_THE_NET)  # fmt: skip
+row("internal", route_and_world, (True, [], "yes"), (False, [f"{NET}7.1"]), **ON_THE_NET)
+row("isolate", reaches_neighbour, (True, False), (False, True), **ON_THE_NET)
+row("mtu", mtus, (1400, (1400, 1400), "1400"), (1500, (1500, 1500)), **ON_THE_NET)
+row("labels", told("network"), ({"a": "1"}, {"a": "1"}, {"a": 1}), ({}, {}), **ON_THE_NET)
+row("force", network_there, (Also(state="absent", force=True), False), **ON_THE_NET)
