@@ -154,16 +154,16 @@ class WarmPlace(Place):
             assert results[0]["actions"] == results[1]["actions"], "check mode told another story"
         return results
 
-    def furnish(self) -> None:
-        """Images, networks and volumes for all who come."""
+    def furnish(self, first: int = 1) -> None:
+        """Images, networks and volumes for all who come; NET with ``first`` is the first of two networks."""
         self.task("image", name="bb", source="template", template="busybox", cmd=["sh", "-c", TRAP])
         marker = {"copy": {"content": "", "dest": "/marker"}}
         self.task("image", name="marked", **{"from": "bb", "layers": [marker]})
         self.task(
             "image", name="entry", entrypoint=["/bin/sleep", "7000"], cmd=["7001"], **{"from": "bb", "layers": []}
         )
-        self.task("network", name="one", subnet=f"{NET}1.0/24")
-        self.task("network", name="two", subnet=f"{NET}2.0/24", subnet6=f"{SIX}::/64")
+        self.task("network", name="one", subnet=f"{NET}{first}.0/24")
+        self.task("network", name="two", subnet=f"{NET}{first + 1}.0/24", subnet6=f"{SIX}:{first - 1}::/64")
         for volume in ("data", "more"):
             self.task("volume", name=volume)
             (self.volume(volume) / f"in-{volume}").write_text(volume)

@@ -203,9 +203,13 @@ def restore(paths: Paths, args: list[str]) -> int:
 
     parse(args, {}, {}, interleaved=True)
     host.set_starter(ensure)
-    for line in converge(paths).describe():
+    done, errors = converge(paths)
+    for line in done:
         say(line)
-    return 0
+    code = 0
+    for error in errors:
+        code = _fail(error, 1)
+    return code
 
 
 def version(paths: Paths, args: list[str]) -> int:

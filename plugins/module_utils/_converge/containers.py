@@ -111,7 +111,9 @@ def _creation(host: Host, name: str, spec: Spec, desired: Mapping[str, Any]) -> 
         )
     )
     result.add(_commit(host))
-    if desired.get("state", "started") in ("started", "healthy"):
+    if not _wanted(desired):
+        result.add(_mark(host, name, stopped=True))
+    else:
         result.add(_job(host, target, "start", _start_job(host, name)))
         result.extend(_settle(host, name, desired, running=True, paused=False))
     return result
@@ -162,6 +164,15 @@ def make_ready(host: Host, name: str, spec: Spec) -> None:
     host.save_attachment(name)
     prepare.bundle(host, name, spec)
     attach.touch(host, name, [endpoint.network for endpoint in attachment.endpoints])
+
+
+def _mark(host: Host, name: str, *, stopped: bool) -> Step:
+    return Step(
+        f"container {name}",
+        "remember whether it runs",
+        lambda: prepare.remember_stopped(host.paths, name, stopped),
+        hidden=True,
+    )
 
 
 def _commit(host: Host) -> Step:
@@ -237,8 +248,9 @@ def _change(host: Host, present: Present, spec: Spec, desired: Mapping[str, Any]
         worst = Cost.restart
     wanted = _wanted(desired)
     if worst >= Cost.restart:
-        _replace(host, present, spec, result, worst, run=wanted if wanted is not None else active)
         running = wanted if wanted is not None else active
+        stopped = None if wanted is None else not wanted
+        _replace(host, present, spec, result, worst, run=running, stopped=stopped)
         result.extend(_settle(host, name, desired, running=running, paused=False))
         return result
     _live(host, present, spec, result, set(changed))
@@ -406,10 +418,12 @@ def _apply_to_process(host: Host, name: str, pid: int, spec: Spec, old: Spec, op
 # the process anew
 
 
-def _replace(host: Host, present: Present, spec: Spec, result: Plan, cost: Cost, *, run: bool) -> None:
+def _replace(
+    host: Host, present: Present, spec: Spec, result: Plan, cost: Cost, *, run: bool, stopped: bool | None
+) -> None:
     """Stop, make ready as declared, start. The old container comes back when the new one does not start."""
     name, old = present.name, _revived(present.spec or {})
-    was_running = bool(present.pid)
+    was_running, was_stopped = bool(present.pid), prepare.is_stopped(host.paths, name)
 
     def change() -> None:
         old["secrets"] = prepare.held_secrets(host.paths, name, old)
@@ -422,6 +436,8 @@ def _replace(host: Host, present: Present, spec: Spec, result: Plan, cost: Cost,
         if not attach.uses_sandbox(spec):
             sandbox.delete(host.paths.netns(name))
         make_ready(host, name, spec)
+        if stopped is not None:
+            prepare.remember_stopped(host.paths, name, stopped)
         attach.commit(host)
 
     def undo() -> None:
@@ -435,6 +451,7 @@ def _replace(host: Host, present: Present, spec: Spec, result: Plan, cost: Cost,
         attach.disconnect(host, gone)
         make_ready(host, name, old)
         prepare.applied(host.paths, name, {**old, "image_id": (present.spec or {}).get("image_id")})
+        prepare.remember_stopped(host.paths, name, was_stopped)
         attach.commit(host)
         if was_running:
             host.client().call("start", name=name)
@@ -491,6 +508,8 @@ def _state(host: Host, present: Present, spec: Spec, desired: Mapping[str, Any],
     name, target = present.name, f"container {present.name}"
     wanted, running = _wanted(desired), bool(present.pid)
     restarting = present.status.get("status") == "restarting"
+    if wanted is prepare.is_stopped(host.paths, name):
+        result.add(_mark(host, name, stopped=not wanted))
     if wanted is True and not running and not restarting:
         before = present.status.get("status", "stopped")
         result.add(_ready_again(host, name, spec))

@@ -356,6 +356,19 @@ def remove_secrets(paths: Paths, name: str) -> None:
         os.rmdir(base)
 
 
+def remember_stopped(paths: Paths, name: str, stopped: bool) -> None:
+    """Whether a reboot is to start it: a mark for those that are declared as not running."""
+    mark = f"{paths.resource(KIND, name)}/stopped"
+    if stopped:
+        write_atomic(mark, b"", durable=False)
+    elif os.path.lexists(mark):
+        os.unlink(mark)
+
+
+def is_stopped(paths: Paths, name: str) -> bool:
+    return os.path.lexists(f"{paths.resource(KIND, name)}/stopped")
+
+
 def discard(paths: Paths, name: str) -> None:
     """Everything of a container that is stopped and off its networks."""
     remove_secrets(paths, name)

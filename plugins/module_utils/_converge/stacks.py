@@ -253,7 +253,8 @@ def arrange(host: Host, plan: Plan, timeout: float = containers.WAIT) -> Plan:
     jobs = [step for step in rest if step.batch is batches["jobs"]]
     host.wait_timeout = timeout
     before = [step for step in rest if step.batch is not batches["jobs"]]
-    return Plan([*before, *commits[:1], *jobs, *commits[1:2]])
+    # Once before anybody starts, for what was made; and once when all is done, for who is gone.
+    return Plan([*before, *commits[:1], *jobs, *commits[-1:]])
 
 
 # what the stack no longer has

@@ -95,16 +95,18 @@ def begin(
     preserve: Sequence[int] = (),
     pivot: bool = True,
     keyring: bool = True,
+    env: Sequence[str] = (),
 ) -> Creation:
     """Clone the container's first process, which sets itself up meanwhile; many may be begun before one is finished.
 
-    ``config`` is the bundle's config.json where the caller has it already, and checked it.
+    ``config`` is the bundle's config.json where the caller has it already, and checked it; ``env`` is added to it.
     """
     bundle = os.path.realpath(bundle)
     config = bundles.load(bundle) if config is None else config
     child = _child(config, bundle)
     child.stdio, child.pivot, child.keyring = stdio, pivot, keyring
     child.preserve = tuple(preserve)
+    child.plan.env.update(launch.environment(list(env)))
     if child.terminal and not console_socket:
         raise StartError("process.terminal is true, and no console socket was given", hint="use --console-socket")
     path = directory(root, container)

@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from . import hooks
 from .create import create
 from .delete import delete
 from .start import start
 from .state import State
 
 
-def run(root: str, container: str, bundle: str, **options: Any) -> State:
+def run(root: str, container: str, bundle: str, *, warn: Callable[[str], None] = hooks.silent, **options: Any) -> State:
     """The started container; on failure nothing of it is left."""
     create(root, container, bundle, **options)
     try:
-        return start(root, container)
+        return start(root, container, warn=warn)
     except BaseException:
-        delete(root, container, force=True)
+        delete(root, container, force=True, warn=warn)
         raise

@@ -144,7 +144,8 @@ def load(root: str, container: str) -> State:
         with open(path, "rb", buffering=0) as file:
             return State(root, json.loads(file.readall()))
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFoundError("container", container) from None
+        # podman looks for these words
+        raise NotFoundError("container", container, hint=f"it does not exist below {root}") from None
 
 
 def ids(root: str) -> list[str]:

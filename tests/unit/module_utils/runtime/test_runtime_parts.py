@@ -114,7 +114,7 @@ def test_names(name):
 
 
 def test_no_state(tmp_path):
-    with pytest.raises(NotFoundError, match="no such container: none"):
+    with pytest.raises(NotFoundError, match=r"no such container: none .it does not exist below"):
         load(str(tmp_path), "none")
 
 
