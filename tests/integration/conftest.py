@@ -13,7 +13,7 @@ from .options_box import Box
 from .warm import WarmPlace
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPlace]:
     place = WarmPlace(str(tmp_path_factory.mktemp("shared") / "vessel"))
     try:

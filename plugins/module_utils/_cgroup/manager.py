@@ -156,11 +156,15 @@ def merge(into: Resources, values: Resources) -> None:
         into.setdefault(key, {}).update(value)
 
 
+def _children(directory: str) -> int:
+    """How many groups are directly below. Two links are the directory's own, and files do not count."""
+    return os.stat(directory).st_nlink - 2
+
+
 def _tree(directory: str) -> list[str]:
     """The group and all below, children after their parents; empty when it is gone."""
     try:
-        # Two links are the directory's own: most groups have no child, and need no look at their files.
-        if os.stat(directory).st_nlink == 2:
+        if not _children(directory):
             return [directory]
         with os.scandir(directory) as entries:
             children = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -181,12 +185,24 @@ def _remove(directory: str) -> None:
 
 def _rmdir_empty(directory: str, top: str) -> None:
     """Remove parents that hold nothing any more: create() makes them again."""
-    while len(directory) > len(top):
-        try:
-            os.rmdir(directory)
-        except OSError:
-            return
+    while len(directory) > len(top) and _rmdir_childless(directory):
         directory = os.path.dirname(directory)
+
+
+def _rmdir_childless(directory: str) -> bool:
+    """Is it gone? The kernel may hold a group busy for a moment after its last child went; one with children stays."""
+    try:
+        for pause in (0.0, 0.001, 0.01, 0.1):
+            time.sleep(pause)
+            try:
+                os.rmdir(directory)
+                return True
+            except OSError as error:
+                if error.errno != errno.EBUSY or _children(directory):
+                    raise
+    except OSError as error:
+        return error.errno == errno.ENOENT
+    return False
 
 
 def layout(root: str = ROOT) -> dict[str, str]:

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any, Optional
 
+from .._cgroup.manager import open_manager
 from .._errors import KernelError, MonitorError, VesselError
 from .._kernel.file import locked, remove_tree
 from .._monitor.client import Client, connect
@@ -294,6 +295,8 @@ def remove(paths: Paths) -> None:
     for path in (*(f"{paths.bin}/{name}" for name in NAMES), f"{paths.run}/locks/engine"):
         _unlink(path)
     remove_tree(paths.libexec)
+    # A task that was killed between a group's parent and the group leaves the parent.
+    open_manager(f"/{paths.prefix}").remove()
     for path in (f"{paths.run}/locks", f"{paths.run}/bundles", paths.runtime, paths.run, *_own_directories(paths)):
         try:
             os.rmdir(path)
