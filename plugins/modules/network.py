@@ -228,7 +228,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.plan import 
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
-    prepare_engine()
+    prepare_engine(module)
     paths, name = module.paths, module.desired["name"]
     planned = firewall.networks(paths)
     plan = networks.plan(paths, module.desired, others=planned)

@@ -113,7 +113,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.plan import 
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
-    prepare_engine()
+    prepare_engine(module)
     kinds = [kind for kind in prune.KINDS if module.desired[kind]]
     plan, going = prune.plan(module.paths, kinds)
     return plan, lambda: going

@@ -72,7 +72,7 @@ def copy_of_the_engine(directory: Path) -> Path:
 def test_the_tree_is_whole_and_needs_nothing_else(site):
     directory = install.install(site.paths)
     installed = {str(path.relative_to(directory)) for path in Path(directory).rglob("*.py")}
-    expected = {f"vessel_host/{path}" for path in install.sources()}
+    expected = {f"{install.versions.PACKAGE}/{path}" for path in install.sources()}
     assert {path for path in installed if not path.endswith("__init__.py")} == expected
     assert not any("_ansible" in path for path in installed)
     for path in installed:

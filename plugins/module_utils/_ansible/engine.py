@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.module_utils.ansible_release import __version__
+
 from .._cli import install
 from .._converge import host, observe
 from .._converge.host import Host
 from .module import VesselModule
 
 
-def prepare_engine() -> None:
+def prepare_engine(module: VesselModule) -> None:
     """From now on a supervisor is installed and started when one is needed; check mode needs none."""
+    install.carry(__version__)
     host.set_starter(install.ensure)
+    if not module.check_mode:
+        install.refresh(module.paths)
 
 
 def host_of(module: VesselModule) -> Host:
-    prepare_engine()
+    prepare_engine(module)
     return Host(module.paths)
 
 

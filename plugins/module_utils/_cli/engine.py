@@ -72,6 +72,7 @@ def _cli() -> None:
         runtime_verbs,
         show,
         terminal,
+        version,
         vessel,
     )
 

@@ -15,6 +15,7 @@ import fcntl
 import os
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from .._cgroup.manager import open_manager
@@ -23,62 +24,50 @@ from .._kernel.file import locked, remove_tree
 from .._monitor.client import Client, connect
 from .._paths import Paths
 from . import engine  # it imports all of the engine, so whoever ships this file ships it all
+from . import version as versions
 
-PACKAGE = "vessel_host"
 # Names of the command; the same file behind both.
 NAMES = ("vessel", "vessel-runtime")
 _PATIENCE = 30.0
 _HINT = "the task must run as root, and the directory must be writable; the option root moves the installation"
 
+_TOP = os.path.dirname(os.path.dirname(os.path.abspath(engine.__file__)))
 _cache: dict[str, Any] = {}
 
 
 # what is installed
 def sources() -> dict[str, bytes]:
     """Every file of the engine that the running code is part of: path below module_utils, content."""
-    top = os.path.dirname(os.path.dirname(os.path.abspath(engine.__file__)))
-    return _from_directory(top) if os.path.isdir(top) else _from_archive(top)
+    if os.path.isdir(_TOP):
+        return versions.from_directory(_TOP)
+    found = _from_archive(f"{versions.PACKAGE}/")
+    return {path: content for path, content in found.items() if versions.is_engine(path)}
 
 
-def _is_engine(path: str) -> bool:
-    """All private files but the border to Ansible, which the installed tree must not need."""
-    name = path.rpartition("/")[2]
-    wanted = path.startswith("_") and path.endswith(".py") and not path.startswith("_ansible/")
-    return wanted and name != "__init__.py"
+def carry(border: str) -> None:
+    """Install Ansible's own files too, of ansible-core ``border``, when they came along in a module's payload.
+
+    With them beside the engine, modules run from what is installed (plugins/action/container.py).
+    """
+    if not os.path.isdir(_TOP):
+        _cache["border"] = border
 
 
-def _from_directory(top: str) -> dict[str, bytes]:
-    found = {}
-    for directory, names, files in os.walk(top):
-        names[:] = [name for name in names if name != "__pycache__"]
-        for name in files:
-            path = os.path.relpath(f"{directory}/{name}", top)
-            if _is_engine(path):
-                with open(f"{directory}/{name}", "rb") as file:
-                    found[path] = file.read()
-    return found
-
-
-def _from_archive(top: str) -> dict[str, bytes]:
-    """A module comes as a zip that Python imports from; ``top`` is a path that leads through its file."""
+def _from_archive(prefix: str) -> dict[str, bytes]:
+    """A module comes as a zip that Python imports from."""
     from zipfile import ZipFile
 
-    archive: str = globals()["__loader__"].archive
-    prefix = os.path.relpath(top, archive).replace(os.sep, "/") + "/"
-    with ZipFile(archive) as file:
-        paths = [name[len(prefix) :] for name in file.namelist() if name.startswith(prefix)]
-        return {path: file.read(prefix + path) for path in paths if _is_engine(path)}
+    with ZipFile(globals()["__loader__"].archive) as file:
+        paths = [path for path in file.namelist() if path.startswith(prefix) and path.endswith(".py")]
+        return {path[len(prefix) :]: file.read(path) for path in paths}
 
 
 def version() -> str:
-    """What the running code would be installed as. The interpreter is part of it: bytecode and script name it."""
+    """What the running code is installed as, or would be."""
     if "version" not in _cache:
-        from hashlib import sha256
-
-        digest = sha256(f"{sys.implementation.cache_tag}\0{sys.executable}\0".encode())
-        for path, content in sorted(sources().items()):
-            digest.update(f"{path}\0{len(content)}\0".encode() + content)
-        _cache["version"] = digest.hexdigest()[:16]
+        home = versions.installed()
+        made = versions.name(versions.digest(sources()), str(_cache.get("border", ""))) if not home else ""
+        _cache["version"] = os.path.basename(home) or made
     return str(_cache["version"])
 
 
@@ -97,12 +86,28 @@ def install(paths: Paths) -> str:
     return directory
 
 
+def refresh(paths: Paths) -> None:
+    """Where there is an engine of another version, put this one in its place, and its supervisor in that one's."""
+    if os.path.isdir(f"{paths.libexec}/{version()}") or not os.path.isdir(paths.libexec):
+        return
+    try:
+        connect(paths).close()
+    except MonitorError:
+        with locked(f"{paths.run}/locks/engine"):
+            install(paths)
+    else:
+        ensure(paths).close()
+
+
 def _write(paths: Paths, directory: str) -> None:
     new = f"{directory}.{os.getpid()}.new"
-    files = {f"{PACKAGE}/{path}": content for path, content in sources().items()}
-    for package in {os.path.dirname(path) for path in files}:
-        files[f"{package}/__init__.py"] = b""  # a package proper is found faster than a namespace
-    script = _SCRIPT.format(python=sys.executable, directory=directory, package=PACKAGE, root=paths.root)
+    files = {f"{versions.PACKAGE}/{path}": content for path, content in sources().items()}
+    if "border" in _cache:
+        files.update({f"ansible/{path}": content for path, content in _from_archive("ansible/").items()})
+    for package in _packages(files):
+        files.setdefault(f"{package}/__init__.py", b"")  # a package proper is found faster than a namespace
+    package = versions.PACKAGE.replace("/", ".")
+    script = _SCRIPT.format(python=sys.executable, directory=directory, package=package, root=paths.root)
     try:
         _write_file(f"{new}/vessel", script.encode(), mode=0o755)
         for path, content in files.items():
@@ -117,6 +122,14 @@ def _write(paths: Paths, directory: str) -> None:
             raise
     _sync_directory(paths.libexec)
     _remove_older(paths, directory)
+
+
+def _packages(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        while path := os.path.dirname(path):
+            found.add(path)
+    return found
 
 
 def _write_file(path: str, content: bytes, *, mode: int = 0o644) -> None:

@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from . import version
+
 # Verbs with which a process of ours, or one that was, comes to be in a container: see _kernel/exe.py.
 _INSIDE = {"vessel": ("exec", "monitor", "restore"), "vessel-runtime": ("create", "run", "exec", "restore")}
 _MARK = "VESSEL_REEXECUTED"
@@ -33,15 +35,9 @@ def main(argv: Sequence[str], *, root: str = "") -> int:
     return vessel_main(args, root=root)
 
 
-def version_directory() -> str:
-    """libexec/HASH, when we run from there; empty in a checkout or a module."""
-    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return os.path.dirname(top) if os.path.basename(top) == "vessel_host" else ""
-
-
 def hold_version() -> None:
     """A lock that lasts as long as we do: a version that somebody runs from is not removed."""
-    directory = version_directory()
+    directory = version.installed()
     if directory:
         fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
 

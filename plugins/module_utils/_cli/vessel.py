@@ -12,7 +12,7 @@ from typing import Callable, Optional
 
 from .._errors import NotFoundError, StartError, StateError, VesselError
 from .._paths import Paths
-from . import main as entry
+from . import version as versions
 from .options import Parsed, UsageError, last, parse
 from .output import complain, say
 
@@ -179,7 +179,7 @@ def monitor(paths: Paths, args: list[str]) -> int:
     from .._monitor.server import main as supervise
     from . import daemon
 
-    version = os.path.basename(entry.version_directory())
+    version = os.path.basename(versions.installed())
     if not parsed["fd"]:
         supervise(paths, version=version, idle_exit=False)
         return 0
@@ -225,7 +225,7 @@ def version(paths: Paths, args: list[str]) -> int:
         running = f"supervisor {answer['version']} (pid {answer['pid']}, {answer['containers']} containers)"
     except VesselError:
         running = "no supervisor runs"
-    say(f"vessel {os.path.basename(entry.version_directory()) or own_version()}\n{running}")
+    say(f"vessel {os.path.basename(versions.installed()) or own_version()}\n{running}")
     say(f"python {sys.version.split()[0]} at {sys.executable}, {exe.protection()}")
     return 0
 

@@ -1,0 +1,46 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is sent to a host instead of a module's payload, after module_utils/_cli/version.py: see installed.py.
+
+It runs on the host, on its Python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+ABSENT = "vessel_engine_is_absent"
+
+
+def launch(*, module: str, source: str, engine: str, border: str, root: str, params: bytes, profile: str) -> None:
+    """Run a module's ``source`` with the installed engine; where that is not there, say so as the module's result."""
+    directory = os.path.join(libexec(root), globals()["name"](engine, border))  # name() is version.py's
+    if not hold(directory):
+        print(json.dumps({"changed": False, ABSENT: True}))
+        return
+    sys.path.insert(0, directory)
+    from ansible.module_utils import basic
+
+    # As the loader of AnsiballZ does it.
+    basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = params, profile
+    exec(compile(source, module, "exec"), {"__name__": "__main__", "__file__": module})
+
+
+def libexec(root: str) -> str:
+    """Paths.libexec, which can't be imported yet."""
+    root = os.path.expanduser(os.path.expandvars(root)) or os.environ.get("VESSEL_ROOT") or ""
+    return "/usr/local/libexec/vessel" if root in ("", "/") else f"{os.path.realpath(root)}/libexec"
+
+
+def hold(directory: str) -> bool:
+    """Is it there? Then it stays as long as we do: whoever installs another version asks for this lock."""
+    import fcntl
+
+    try:
+        fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
+    except OSError:
+        return False
+    return os.path.isdir(f"{directory}/ansible")
