@@ -98,6 +98,7 @@ def _secret_words(wanted: list[Spec], present: list[Spec]) -> tuple[list[str], l
 
 def _creation(host: Host, name: str, spec: Spec, desired: Mapping[str, Any]) -> Plan:
     target = f"container {name}"
+    wanted = bool(_wanted(desired))
     result = Plan()
     result.add(
         Step(
@@ -107,14 +108,15 @@ def _creation(host: Host, name: str, spec: Spec, desired: Mapping[str, Any]) -> 
             lambda: remove_now(host, name),
             after=shown(spec),
             batch=host_batch(host, _create_all),
-            payload=(name, spec),
+            payload=(name, spec, wanted),
         )
     )
     result.add(_commit(host))
-    if not _wanted(desired):
+    if not wanted:
         result.add(_mark(host, name, stopped=True))
     else:
-        result.add(_job(host, target, "start", _start_job(host, name)))
+        # While the supervisor starts one, the links of the next are made.
+        result.add(_job(host, target, "start", Job(name, [Call("start", before=lambda: _equip(host, name, spec))])))
         result.extend(_settle(host, name, desired, running=True, paused=False))
     return result
 
@@ -128,13 +130,17 @@ def host_batch(host: Host, function: Callable[[Host, list[Step]], None]) -> Call
 
 
 def _create_all(host: Host, steps: list[Step]) -> None:
-    """Addresses for all under one lock, so that no other task takes them; then each container's own things."""
+    """Addresses for all under one lock, so that no other task takes them; then each container's own things.
+
+    Names and rules can be made from that. What is to start gets its links when its turn comes.
+    """
     made = [step.payload for step in steps]
-    for name, spec in made:
-        store.write_spec(host.paths, KIND, name, declared(host, spec))
-    reserve(host, made)
-    for name, spec in made:
-        make_ready(host, name, spec)
+    store.write_specs(host.paths, KIND, {name: declared(host, spec) for name, spec, dummy in made})
+    reserve(host, [(name, spec) for name, spec, dummy in made])
+    for name, spec, started in made:
+        _furnish(host, name, spec)
+        if not started:
+            _equip(host, name, spec)
 
 
 def declared(host: Host, spec: Spec) -> Spec:
@@ -142,28 +148,38 @@ def declared(host: Host, spec: Spec) -> Spec:
     return prepare.stored({**spec, "image_id": image.id if image else ""})
 
 
-def reserve(host: Host, made: Iterable[tuple[str, Spec]]) -> None:
+def reserve(host: Host, made: Iterable[tuple[str, Spec]], *, starting: bool = True) -> None:
+    """Addresses and ports; those of containers that are ``starting`` come into force with the next commit."""
     with store.lock(host.paths, "endpoints", "all"):
         host.__dict__.pop("attachments", None)
         host.__dict__.pop("_taken", None)
         for name, spec in made:
-            attach.allocate(host, name, spec)
+            attachment = attach.allocate(host, name, spec)
+            attachment.running = attachment.running or starting
             host.save_attachment(name)
 
 
 def make_ready(host: Host, name: str, spec: Spec) -> None:
-    """Writable layer, links, bundle: all that outlives the process. What is there already is left."""
+    """All that outlives the process, once its addresses are reserved. What is there already is left."""
+    _furnish(host, name, spec)
+    _equip(host, name, spec)
+
+
+def _furnish(host: Host, name: str, spec: Spec) -> None:
+    """Writable layer, and the place of its names."""
     prepare.home(host, name, prepare.image_of(host, spec))
-    attachment = host.attachments.get(name) or attach.allocate(host, name, spec)
-    if attach.uses_sandbox(spec):
-        if attachment.endpoints:
-            attach.connect(host, name, attachment, attach.rtnl(host))
-        else:
-            attach.pin(host, name)
-    attachment.running = True
-    host.save_attachment(name)
+    os.makedirs(host.paths.bundle(name), mode=0o711, exist_ok=True)
+    attach.touch(host, name, [endpoint.network for endpoint in host.attachments[name].endpoints])
+
+
+def _equip(host: Host, name: str, spec: Spec) -> None:
+    """Links, and the bundle last: whoever finds it finds the rest."""
+    attachment = host.attachments[name]
+    if attachment.endpoints:
+        attach.connect(host, name, attachment, attach.rtnl(host))
+    elif attach.uses_sandbox(spec):
+        attach.pin(host, name)
     prepare.bundle(host, name, spec)
-    attach.touch(host, name, [endpoint.network for endpoint in attachment.endpoints])
 
 
 def _mark(host: Host, name: str, *, stopped: bool) -> Step:
@@ -595,7 +611,7 @@ def readdress(paths: Paths, network: str) -> None:
         spec = store.read_spec(paths, KIND, name)
         if spec is None or all(endpoint.network != network for endpoint in attachment.endpoints):
             continue
-        reserve(host, [(name, _revived(spec))])
+        reserve(host, [(name, _revived(spec))], starting=False)
         attach.connect(host, name, host.attachments[name], attach.rtnl(host))
         attach.touch(host, name, [network])
     attach.commit(host)

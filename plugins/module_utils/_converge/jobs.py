@@ -73,20 +73,28 @@ class _Run:
         self.error = self.error or error
 
     def _advance(self) -> None:
-        """Begin all jobs whose needs hold, and ask for those conditions that nobody asked for yet."""
+        """Begin all jobs whose needs hold, again while one ends at once: it may be what another waits for."""
+        while self.error is None and self._begin():
+            pass
+
+    def _begin(self) -> bool:
+        """Begin what can begin, and ask for those conditions that nobody asked for yet. Did a job end already?"""
+        ended = False
         for name, job in list(self.waiting.items()):
+            if self.error is not None:
+                break
             open_needs = [need for need in job.needs if not self._holds(need)]
             if not open_needs:
                 del self.waiting[name]
                 self.active[name] = list(job.calls)
                 self._next(name)
+                ended = ended or name not in self.active
                 continue
             for need in open_needs:
                 settled = need[0] not in self.waiting and need[0] not in self.active
                 if need[1] in _UNTIL and settled and need not in self.asked:
                     self._ask(need)
-            if self.error is not None:
-                return
+        return ended
 
     def _holds(self, need: tuple[str, str]) -> bool:
         name, condition = need

@@ -12,13 +12,14 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from .._errors import KernelError, StoreError
 from .._paths import Paths
 
 _FILE = "spec.json"
+_WRITERS = 16
 
 
 def spec_path(paths: Paths, kind: str, name: str) -> str:
@@ -50,6 +51,18 @@ def write_spec(paths: Paths, kind: str, name: str, spec: dict[str, Any]) -> None
             # Another task removed the last resource, and the empty directories with it.
             if last:
                 raise
+
+
+def write_specs(paths: Paths, kind: str, specs: Mapping[str, dict[str, Any]]) -> None:
+    """Many at once: a file system's journal commits for all that wait for the disk at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    if len(specs) == 1:
+        (name,) = specs
+        return write_spec(paths, kind, name, specs[name])
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        # Asked for the results, the pool raises what a writer did.
+        list(pool.map(lambda item: write_spec(paths, kind, *item), specs.items()))
 
 
 def remove_spec(paths: Paths, kind: str, name: str) -> None:
