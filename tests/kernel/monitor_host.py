@@ -116,7 +116,7 @@ class Site:
             "linux": {"namespaces": namespaces, "cgroupsPath": self.paths.cgroup(name), "resources": {}},
         }
         for key, value in changes.items():
-            result[key] = {**result[key], **value} if isinstance(value, dict) else value
+            result[key] = {**result.get(key, {}), **value} if isinstance(value, dict) else value
         return result
 
     def supervise(self, *, idle_exit: bool = False) -> Client:

@@ -124,6 +124,15 @@ def test_a_mount_that_fails_names_its_step(site, client):
     finish(site, client)
 
 
+def test_a_poststart_hook_that_fails_takes_the_container_down(site, client):
+    site.bundle("a", "exec sleep 1000", config={"hooks": {"poststart": [{"path": "/bin/false"}]}})
+    with pytest.raises(StartError, match=r"poststart hook /bin/false ended with 1"):
+        client.call("start", name="a")
+    status = site.until("a", status="exited")
+    assert (status["pid"], status["error"]) == (0, "poststart hook /bin/false ended with 1")
+    finish(site, client)
+
+
 def test_unknown_names_and_operations(site, client):
     for op in ("stop", "status", "pause", "wait", "reload", "kill"):
         with pytest.raises(NotFoundError, match="no such container: nobody"):

@@ -142,26 +142,38 @@ def test_start_container_hook_that_fails(box):
         os.waitpid(state.pid, 0)
 
 
-def test_hook_after_the_start_is_a_warning(box):
+def test_hook_after_the_end_is_a_warning(box):
     hooks = {
-        "poststart": [
-            {"path": "/bin/false"},
-            {"path": "/bin/sh", "args": ["sh", "-c", "cat > $F"], "env": [f"F={box.top}/s"]},
-        ],
-        "poststop": [{"path": "/none"}],
+        "poststart": [{"path": "/bin/sh", "args": ["sh", "-c", "cat > $F"], "env": [f"F={box.top}/s"]}],
+        "poststop": [{"path": "/none"}, {"path": "/bin/sh", "args": ["sh", "-c", f"cat > {box.top}/stopped"]}],
     }
     warnings: list[str] = []
     name, directory = box.bundle(box.config("sleep 1000", hooks=hooks))
     create.create(box.root, name, directory)
-    state = start.start(box.root, name, warn=warnings.append)
+    state = start.start(box.root, name)
     assert json.loads((box.top / "s").read_text())["status"] == "running"
     Path(directory, "config.json").unlink()
     delete.delete(box.root, name, force=True, warn=warnings.append)
-    assert [warning.split(":")[0] for warning in warnings] == [
-        "poststart hook /bin/false ended with 1",
-        "poststop hook /none",
-    ]
+    assert [warning.split(":")[0] for warning in warnings] == ["poststop hook /none"]
+    assert json.loads((box.top / "stopped").read_text())["status"] == "stopped"
     assert not state.alive()
+
+
+def test_poststart_hook_that_fails_stops_the_container(box):
+    """runtime-spec 1.3.0, "Lifecycle", step 9; what is left is as runc leaves it: stopped, and to be deleted."""
+    hooks = {
+        "poststart": [{"path": "/bin/false"}, {"path": "/bin/touch", "args": ["touch", f"{box.top}/second"]}],
+        "poststop": [{"path": "/bin/touch", "args": ["touch", f"{box.top}/stopped"]}],
+    }
+    with box.created("sleep 1000", hooks=hooks) as state:
+        with pytest.raises(StartError, match=r"^poststart hook /bin/false ended with 1$"):
+            start.start(box.root, state.id)
+        assert not state.alive()
+        assert state.manager().pids() == []
+        assert load(box.root, state.id).status() == "stopped"
+        assert not (box.top / "second").exists()
+        delete.delete(box.root, state.id)
+        assert (box.top / "stopped").exists()
 
 
 def test_namespace_that_is_gone_is_not_needed_to_delete(box):

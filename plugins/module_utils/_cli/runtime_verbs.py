@@ -42,7 +42,7 @@ class Runtime:
     def start(self, parsed: Parsed) -> int:
         from .._runtime.start import start
 
-        start(self.root, _id(parsed), warn=self.warn)
+        start(self.root, _id(parsed))
         return 0
 
     def run(self, parsed: Parsed) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 from .._errors import StartError, StateError, VesselError
 from .._kernel import process
 from .._runtime import bundle as bundles
-from .._runtime import create, hooks, start
+from .._runtime import create, start
 from .._runtime.channel import Channel
 from .._runtime.delete import delete
 from .._runtime.state import State
@@ -112,7 +112,7 @@ class Start:
             start.hear(state, channel)
             if self._reason is not None:
                 raise self._reason  # silence, but because we killed it
-            hooks.run_after(state.to_oci(), state.hooks("poststart"), "poststart", self._warn)
+            start.poststart(state)
         except (VesselError, OSError) as error:
             self._discard()
             self._finish(None, error)
@@ -121,11 +121,8 @@ class Start:
             channel.close()
         self._finish(Watched(creation.pid, creation.pidfd, state.start_time), None)
 
-    def _warn(self, text: str) -> None:
-        sys.stderr.write(f"{self._name}: {text}\n")
-
     def _discard(self) -> None:
-        """The child is killed or about to exit; delete would not reap what has ended already."""
+        """Whatever the child is, it ends here; delete would not reap what has ended already."""
         if self._creation is not None:
             pidfd = self._creation.pidfd
             process.send(pidfd, signal.SIGKILL)

@@ -33,7 +33,7 @@ def delete(root: str, container: str, *, force: bool = False, warn: Callable[[st
         state.require("delete")
     manager = state.manager()
     if force:
-        _end(state, manager)
+        end(state, manager)
     discard(state.directory, manager)
     hooks.run_after(state.to_oci(), state.hooks("poststop"), "poststop", warn)
 
@@ -54,7 +54,7 @@ def discard(path: str, manager: Optional[Manager]) -> None:
         pass
 
 
-def _end(state: State, manager: Manager) -> None:
+def end(state: State, manager: Manager) -> None:
     """Kill and wait: the init of a pid namespace takes all in it along. A frozen process ends when it is thawed."""
     fd = state.pidfd()
     if fd >= 0:

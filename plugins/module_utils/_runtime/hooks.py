@@ -76,13 +76,13 @@ def _wait(pid: int, timeout: float | None) -> int | None:
 
 
 def run_all(state: dict[str, Any], hooks: Sequence[Hook], kind: str) -> None:
-    """Hooks before the user's process runs: one that fails fails the container."""
+    """Hooks that fail the container when one of them fails, and then the others do not run."""
     if hooks:
         runner(state)(hooks, kind)
 
 
 def run_after(state: dict[str, Any], hooks: Sequence[Hook], kind: str, warn: Callable[[str], None]) -> None:
-    """Hooks after the fact: one that fails is a warning, and the others run (runtime-spec, runtime.md, "Lifecycle")."""
+    """Hooks after its end: one that fails is a warning, and the others run (runtime-spec, runtime.md, "Lifecycle")."""
     data = json.dumps(state).encode() if hooks else b""
     for hook in hooks:
         try:

@@ -19,7 +19,7 @@ def run(root: str, container: str, bundle: str, *, warn: Callable[[str], None] =
     """The started container; on failure nothing of it is left."""
     create(root, container, bundle, **options)
     try:
-        return start(root, container, warn=warn)
+        return start(root, container)
     except BaseException:
         delete(root, container, force=True, warn=warn)
         raise

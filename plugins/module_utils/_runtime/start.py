@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from . import gate, hooks
 from .channel import Channel, raised
+from .delete import end
 from .state import State, load
 
 
-def start(root: str, container: str, *, warn: Callable[[str], None] = hooks.silent) -> State:
-    """Return when the user's process runs; StartError says why it does not.
-
-    A poststart hook that fails does not stop the container (runtime-spec, runtime.md, "Lifecycle"); ``warn`` is told.
-    """
+def start(root: str, container: str) -> State:
+    """Return when the user's process runs; StartError says why it does not."""
     state = load(root, container)
     state.require("start")
     connection = knock(state)
@@ -24,8 +20,18 @@ def start(root: str, container: str, *, warn: Callable[[str], None] = hooks.sile
         hear(state, connection)
     finally:
         connection.close()
-    hooks.run_after(state.to_oci(), state.hooks("poststart"), "poststart", warn)
+    try:
+        poststart(state)
+    except BaseException:
+        end(state, state.manager())  # what is left is stopped, and to be deleted
+        raise
     return state
+
+
+def poststart(state: State) -> None:
+    """The hooks once the user's process runs. One that fails is an error, and who hears of it stops the container
+    (runtime-spec 1.3.0, runtime.md, "Lifecycle", step 9; before it was a warning)."""
+    hooks.run_all(state.to_oci(), state.hooks("poststart"), "poststart")
 
 
 def knock(state: State) -> Channel:
