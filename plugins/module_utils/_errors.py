@@ -78,6 +78,11 @@ class StartError(VesselError):
         self.step = step
         self.errno = errno
 
+    @property
+    def exit_code(self) -> int:
+        """As shells have it: 127 for a command that is not there, 126 for one that can't be executed."""
+        return 127 if self.errno in (_errno.ENOENT, _errno.ENOTDIR) else 126
+
 
 class NotFoundError(VesselError):
     """There is no such object."""

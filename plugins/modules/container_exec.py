@@ -60,12 +60,12 @@ options:
     default: false
   detach:
     description:
-      - Whether to return as soon as it started. Its output is lost.
+      - Whether to return as soon as it started. It has no input, and its output is lost.
     type: bool
     default: false
   timeout:
     description:
-      - How long it may take, such as V(90s). Then it is killed, and the task fails.
+      - How long it may take, such as V(90s). Then it is killed with what it has started, and the task fails.
     type: str
   creates:
     description:
@@ -77,7 +77,8 @@ options:
     type: str
   fail_on_rc:
     description:
-      - Whether the task fails when the command's exit code is not 0.
+      - Whether the task fails when RV(rc) is not 0, be it the command's exit code or that it could not be started.
+      - A container that does not run fails the task in any case.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -124,10 +125,23 @@ cmd:
   elements: str
   sample: [id, -un]
 rc:
-  description: The exit code; 128 and the signal's number when it was killed.
+  description:
+    - The exit code; 128 and the signal's number when it was killed.
+    - V(127) of a command, or a directory to run it in, that is not there, and V(126) of a command that can't be
+      executed, as of C(docker exec) and C(podman exec). A command may end with these itself; RV(started) tells.
   returned: success
   type: int
   sample: 0
+started:
+  description: Whether the command was started. If not, RV(msg) says why.
+  returned: when it was to be run
+  type: bool
+  sample: true
+msg:
+  description: Why the command was not started, or was not to be.
+  returned: when it was not started
+  type: str
+  sample: "exec pg_dump: executable file not found in $PATH [ENOENT]"
 stdout:
   description: What it wrote to its standard output.
   returned: success
@@ -187,7 +201,8 @@ OPTIONS = (
 def act(module: VesselModule) -> dict:
     result = execute.task(module.paths, module.desired, check=module.check_mode)
     if result.get("rc", 0) != 0 and module.desired["fail_on_rc"]:
-        module.fail_json(msg=f"{result['cmd'][0]} in {module.desired['container']} ended with {result['rc']}", **result)
+        ended = f"{result['cmd'][0]} in {module.desired['container']} ended with {result['rc']}"
+        module.fail_json(**{"msg": ended, **result})
     return result
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -306,6 +307,15 @@ def test_error_is_logged_as_podman_reads_it(runtime, tmp_path):
     assert done.returncode == 1
     assert entry["level"] == "error"
     assert entry["msg"].startswith("no such container: nobody (it does not exist below /")
+
+
+def test_exec_that_can_not_start_says_why_in_numbers(runtime, tmp_path):
+    config(runtime, "sleep", "1000")
+    assert runtime("run", "-d", "told").returncode == 0
+    log = tmp_path / "log"
+    assert runtime("--log", str(log), "--log-format", "json", "exec", "told", "nonsense").returncode == 255
+    entry = json.loads(log.read_text())
+    assert (entry["step"], entry["errno"]) == ("exec", errno.ENOENT)
 
 
 def test_systemd_cgroup_is_refused_where_there_is_none(runtime):

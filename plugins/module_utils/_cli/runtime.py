@@ -10,9 +10,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
-from .._errors import VesselError
+from .._errors import StartError, VesselError
 from . import resources
 from .options import Parsed, UsageError, last, parse
 from .output import complain, say
@@ -105,7 +105,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (VesselError, OSError) as error:
-        _log(options, "error", _sentence(error))
+        _log(options, "error", _sentence(error), **_details(error))
         return NOT_STARTED if verb == "exec" else 1
 
 
@@ -141,15 +141,20 @@ def _sentence(error: BaseException) -> str:
     return str(error)
 
 
-def _log(options: Optional[Parsed], level: str, text: str) -> None:
-    """On stderr for people, and in the log for who called us."""
+def _details(error: BaseException) -> dict[str, Any]:
+    """What a program wants to know of a start that failed: it must not have to read sentences."""
+    return {"step": error.step, "errno": error.errno} if isinstance(error, StartError) else {}
+
+
+def _log(options: Optional[Parsed], level: str, text: str, **details: Any) -> None:
+    """On stderr for people, and in the log for who called us; as JSON with the details."""
     complain(f"vessel-runtime: {'' if level == 'error' else f'{level}: '}{text}")
     path = last(options["log"]) if options is not None else ""
     if not path:
         return
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     as_json = options is not None and last(options["format"], "text") == "json"
-    entry = {"level": level, "msg": text, "time": moment}
+    entry = {"level": level, "msg": text, "time": moment, **details}
     line = json.dumps(entry) if as_json else f'time="{moment}" level={level} msg={json.dumps(text)}'
     try:
         with open(path, "a") as file:

@@ -32,8 +32,8 @@ usage: vessel [--root DIR] VERB ...
   version
 """
 
-# Exit codes of exec that are not the command's, as shells and docker have them.
-_OURS, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
+# The exit code of exec that is neither the command's nor says that it could not be started, as docker has it.
+_OURS = 125
 
 
 def main(args: Sequence[str], *, root: str = "") -> int:
@@ -140,7 +140,7 @@ def execute(paths: Paths, args: list[str]) -> int:
         spec = process(paths, name, request)
         return terminal.run(paths, name, spec, interactive=parsed["interactive"], tty=parsed["tty"])
     except StartError as error:
-        return _fail(error, _NOT_FOUND if error.errno in (2, 20) else _NOT_EXECUTABLE)
+        return _fail(error, error.exit_code)
 
 
 def _each(paths: Paths, args: list[str], op: str) -> int:

@@ -15,13 +15,14 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
-from .._errors import KernelError, OptionError, StartError, WaitError
+from .._cgroup.manager import open_manager
+from .._errors import KernelError, OptionError, StartError, VesselError, WaitError
 from .._kernel.file import remove_tree
 from .._kernel.openat2 import open_in_root
-from .._kernel.process import pidfd_open, send
+from .._monitor.process import descendants
 from .._paths import Paths
 from . import identity, running
 
@@ -90,7 +91,7 @@ def _capabilities(base: Mapping[str, list[str]], *, root: bool) -> dict[str, lis
 
 
 def execute(paths: Paths, name: str, request: Request) -> Outcome:
-    """Run it to its end, or until it started when it is detached."""
+    """Run it to its end, or until it started when it is detached; StartError when it could not be started."""
     running.pid_of(paths, name)
     spec = process(paths, name, request)
     _sweep(paths)
@@ -99,11 +100,22 @@ def execute(paths: Paths, name: str, request: Request) -> Outcome:
         spec_file, pid_file, log = (f"{directory}/{file}" for file in ("process.json", "pid", "log"))
         with open(spec_file, "w", encoding="utf-8") as file:
             json.dump(spec, file)
-        command = [f"{paths.bin}/vessel-runtime", "--root", paths.runtime]
-        last = ["exec", "--process", spec_file, "--pid-file", pid_file]
-        if request.detach:
-            return _detached([*command, "--log", log, *last, "--detach", name], log, pid_file)
-        return _attached([*command, *last, name], name, request, pid_file)
+        command = [f"{paths.bin}/vessel-runtime", "--root", paths.runtime, "--log", log, "--log-format", "json"]
+        command += ["exec", "--process", spec_file, "--pid-file", pid_file, *(["--detach"] if request.detach else [])]
+        outcome = _run([*command, name], paths, name, request, pid_file)
+        # The runtime's exit code may be the command's own; the file is there when the command has run.
+        if not os.path.exists(pid_file):
+            raise _not_started(_read(log), f"exec in {name}: {outcome.stderr.strip() or outcome.rc}")
+        return outcome
+
+
+def _not_started(log: str, otherwise: str) -> VesselError:
+    """The runtime's last word. With errno it is the command that can't be; without, it is the container's state."""
+    for line in reversed(log.splitlines()):
+        entry = json.loads(line)
+        if entry["level"] == "error":
+            return StartError(entry["msg"], step=entry.get("step", ""), errno=entry.get("errno", 0))
+    return StartError(otherwise)
 
 
 def _sweep(paths: Paths) -> None:
@@ -113,30 +125,26 @@ def _sweep(paths: Paths) -> None:
             remove_tree(f"{paths.run}/{name}")
 
 
-def _detached(command: list[str], log: str, pid_file: str) -> Outcome:
-    # Its streams lead nowhere, for nobody will be there to read; what starting it failed of is in the runtime's log.
-    null = subprocess.DEVNULL
-    rc = subprocess.run(command, stdin=null, stdout=null, stderr=null, check=False).returncode
-    return Outcome(rc, "", _read(log), int(_read(pid_file) or 0))
+def _run(command: list[str], paths: Paths, name: str, request: Request, pid_file: str) -> Outcome:
+    """The runtime, which ends when the command does, or when that has been started and is detached."""
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    # Detached, its streams lead nowhere, for nobody will be there to read.
+    streams = null if request.detach else pipe
+    stdin = null if request.stdin is None or request.detach else pipe
+    with subprocess.Popen(command, stdin=stdin, stdout=streams, stderr=streams) as child:
+        try:
+            stdout, stderr = child.communicate(request.stdin, timeout=request.timeout)
+        except subprocess.TimeoutExpired:
+            _end(paths, name, pid_file)
+            child.kill()
+            what = f"{request.argv[0]} did not {'start' if request.detach else 'end'} within {request.timeout:g} s"
+            raise WaitError(f"exec in {name}: {what}; it was killed") from None
+    pid = int(_read(pid_file) or 0) if request.detach else 0
+    return Outcome(child.returncode, _text(stdout), _text(stderr), pid)
 
 
-def _attached(command: list[str], name: str, request: Request, pid_file: str) -> Outcome:
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE if request.stdin is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        stdout, stderr = child.communicate(request.stdin, timeout=request.timeout)
-    except subprocess.TimeoutExpired:
-        _end(pid_file)
-        child.kill()
-        child.communicate()
-        raise WaitError(
-            f"exec in {name}: {request.argv[0]} did not end within {request.timeout:g} s; it was killed"
-        ) from None
-    return Outcome(child.returncode, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"))
+def _text(output: Optional[bytes]) -> str:
+    return (output or b"").decode("utf-8", "replace")
 
 
 def _read(path: str) -> str:
@@ -147,13 +155,14 @@ def _read(path: str) -> str:
         return ""
 
 
-def _end(pid_file: str) -> None:
-    """Kill the process inside: ending the runtime alone would leave it."""
-    pid = int(_read(pid_file) or 0)
-    if pid:
-        fd = pidfd_open(pid)
-        send(fd, signal.SIGKILL)
-        os.close(fd)
+def _end(paths: Paths, name: str, pid_file: str) -> None:
+    """Kill the process inside and what it started: ending the runtime alone would leave them."""
+    pid, all_inside = int(_read(pid_file) or 0), open_manager(paths.cgroup(name)).pids()
+    for each in [pid, *descendants(pid, all_inside)] if pid in all_inside else []:
+        try:
+            os.kill(each, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended by itself
 
 
 def task(paths: Paths, desired: dict[str, Any], *, check: bool) -> dict[str, Any]:
@@ -172,14 +181,18 @@ def task(paths: Paths, desired: dict[str, Any], *, check: bool) -> dict[str, Any
         return {"changed": True, "cmd": argv, **told} if guarded else {"skipped": True, "cmd": argv, **told}
     if desired["tty"] and desired["detach"]:
         raise OptionError("tty", True, "can't be with detach: nobody would hold the terminal's other end")
-    outcome = execute(paths, name, _request(argv, desired))
-    if desired["detach"]:
-        if outcome.rc:
-            raise StartError(f"exec in {name}: {outcome.stderr.strip() or outcome.rc}")
-        return {**_result(argv, outcome, changed=True), "pid": outcome.pid}
+    try:
+        outcome = execute(paths, name, _request(argv, desired))
+    except StartError as error:
+        if not error.errno:
+            raise
+        outcome = Outcome(error.exit_code, "", "")
+        return {**_result(argv, outcome, changed=False), "started": False, "msg": f"container {name}: {error}"}
     if desired["strip_empty_ends"]:
-        outcome = Outcome(outcome.rc, outcome.stdout.rstrip("\r\n"), outcome.stderr.rstrip("\r\n"))
-    return _result(argv, outcome, changed=True)
+        ends = "\r\n"
+        outcome = replace(outcome, stdout=outcome.stdout.rstrip(ends), stderr=outcome.stderr.rstrip(ends))
+    detached = {"pid": outcome.pid} if desired["detach"] else {}
+    return {**_result(argv, outcome, changed=True), "started": True, **detached}
 
 
 def _reason_to_skip(paths: Paths, name: str, desired: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Optional
 
 from .._cgroup.manager import open_manager
-from .._errors import StateError, VesselError
+from .._errors import StartError, StateError, VesselError
 from .._runtime import bundle as bundles
 from .._runtime import pause as freezer
 from . import settings as settings_file
@@ -128,9 +128,7 @@ class Container:
             done(error)
 
     def _not_started(self, error: Failure) -> None:
-        """As shells have it: 127 for a command that is not there, 126 for one that can't be executed."""
-        missing = getattr(error, "errno", 0) in (2, 20)
-        self.status.exit_code = 127 if missing else 126
+        self.status.exit_code = error.exit_code if isinstance(error, StartError) else 126
         self.status.error = str(error)
         self.status.finished_at = s.timestamp()
         self._after_end(ran=0.0, may_restart=self._automatic)
