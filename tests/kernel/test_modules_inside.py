@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -54,6 +55,43 @@ def halted(root):
 def inside(root, path, name="web"):
     pid = run_module("container_info", {"root": root, "name": name})["containers"][0]["pid"]
     return Path(f"/proc/{pid}/root{path}")
+
+
+# its root
+
+
+@pytest.fixture
+def rooted(root, tmp_path):
+    """An image whose / is not 0755 and root's, and one that was built on it."""
+    tree = tmp_path / "tree"
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin/busybox")
+    for applet in ("sh", "sleep", "stat", "chmod"):
+        (tree / "bin" / applet).symlink_to("busybox")
+    os.chown(tree, 12, 34)
+    tree.chmod(0o1771)
+    run_module("image", {"root": root, "name": "rooted", "source": "rootfs", "path": str(tree), "cmd": "sleep 1000"})
+    layers = [{"copy": {"content": "x", "dest": "/file"}}]
+    built = run_module("image", {"root": root, "name": "built", "from": "rooted", "layers": layers})
+    assert not built.get("failed"), built["msg"]
+    yield
+    for name in ("rooted", "built"):
+        run_module("container", {"root": root, "name": f"of-{name}", "state": "absent"})
+    for name in ("built", "rooted"):
+        run_module("image", {"root": root, "name": name, "state": "absent"})
+
+
+@pytest.mark.parametrize("image", ["rooted", "built"])
+def test_root_directory_is_as_the_image_has_it(root, rooted, image):
+    args = {"root": root, "container": f"of-{image}"}
+    stat = {**args, "command": "stat -c %a:%u:%g /"}
+    container(root, f"of-{image}", image=image)
+    assert run_module("container_exec", stat)["stdout"] == "1771:12:34"
+    run_module("container_exec", {**args, "command": "chmod 700 /"})
+    container(root, f"of-{image}", image=image, restart=True, stop_timeout=0.1)
+    assert run_module("container_exec", stat)["stdout"] == "700:12:34"
+    container(root, f"of-{image}", image=image, recreate=True, stop_timeout=0.1)
+    assert run_module("container_exec", stat)["stdout"] == "1771:12:34"
 
 
 # exec

@@ -15,7 +15,7 @@ from typing import Any
 from .._errors import NotFoundError, OptionError, StateError
 from .._image.store import Image
 from .._kernel import mount as m
-from .._kernel.file import remove_tree, write_atomic
+from .._kernel.file import make_like, remove_tree, write_atomic
 from .._kernel.process import alive
 from .._paths import Paths
 from . import attach, compile, identity, store
@@ -227,13 +227,18 @@ def home(host: Host, name: str, image: Image) -> None:
     """The writable layer; one that was made over another image's layers can't go on over these."""
     base = host.paths.resource(KIND, name)
     store.make_directory(host.paths, base)
-    marker, layers = f"{base}/base.json", list(image.layers)
-    if _load(marker) != {"layers": layers}:
+    marker, layers = f"{base}/base.json", {"layers": list(image.layers)}
+    made = _load(marker) != layers
+    if made:
         remove_tree(f"{base}/upper")
         remove_tree(f"{base}/work")
-        write_atomic(marker, json.dumps({"layers": layers}).encode(), durable=False)
-    for directory in ("upper", "work"):
-        os.makedirs(f"{base}/{directory}", mode=0o755, exist_ok=True)
+    os.makedirs(f"{base}/work", mode=0o755, exist_ok=True)
+    if not os.path.isdir(f"{base}/upper"):
+        os.mkdir(f"{base}/upper", 0o755)
+        for layer in host.store.directories(image)[-1:]:
+            make_like(f"{base}/upper", layer)
+    if made:  # last: one that was half made is made again
+        write_atomic(marker, json.dumps(layers).encode(), durable=False)
 
 
 def bundle(host: Host, name: str, spec: Spec) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import OptionError, StoreError
+from .._kernel.file import make_like
 from . import config as configs
 from . import pack
 from .copy import copy
@@ -175,7 +176,7 @@ def _build_step(
         upper, scratch = work.directory(), work.directory()
         # overlayfs wants a layer below; an image that is made from nothing has none.
         lower = [store.layer_path(diff_id) for diff_id in layers] or [work.directory()]
-        _like(upper, lower[-1])
+        make_like(upper, lower[-1])
         if step.get("run") is not None:
             command = step["run"]
             argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
@@ -194,14 +195,6 @@ def _copy(number: int, step: Step, lower: Sequence[str], upper: str, scratch: st
         copy(step["copy"], lower, upper, scratch)
     except StoreError as error:
         raise StoreError(f"step {number}: {describe(step)}: {error.message}", hint=error.hint) from None
-
-
-def _like(upper: str, below: str) -> None:
-    """The top of a layer is that of the union: its owner and mode have to be those of the one below."""
-    info = os.stat(below)
-    os.chown(upper, info.st_uid, info.st_gid)
-    os.chmod(upper, stat.S_IMODE(info.st_mode))
-    os.utime(upper, ns=(info.st_mtime_ns, info.st_mtime_ns))
 
 
 # What a container's set-up makes in the layer so that it can mount there, when the image does not have it.

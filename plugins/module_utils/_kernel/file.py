@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 
 from .._errors import KernelError
@@ -47,6 +48,17 @@ def fsync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def make_like(path: str, model: str) -> None:
+    """Give a directory the owner, mode, ACLs and time of another: the topmost layer's top is the union's."""
+    info = os.stat(model)
+    os.chown(path, info.st_uid, info.st_gid)
+    os.chmod(path, stat.S_IMODE(info.st_mode))
+    for name in os.listxattr(model):
+        if name.startswith(("system.posix_acl_", "user.")):
+            os.setxattr(path, name, os.getxattr(model, name))
+    os.utime(path, ns=(info.st_mtime_ns, info.st_mtime_ns))
 
 
 @contextlib.contextmanager
