@@ -142,6 +142,20 @@ BAD = """
   container: {name: c, image: bb, volumes: ["v:/"]}
 - words: ["volumes[0]", rwx, noexec]
   container: {name: c, image: bb, volumes: ["v:/data:rwx"]}
+- words: ["volumes[0]", "both ro and rw"]
+  container: {name: c, image: bb, volumes: ["v:/data:ro,rw"]}
+- words: ["volumes[0]", nosuid twice]
+  container: {name: c, image: bb, volumes: ["v:/data:nosuid,nosuid"]}
+- words: ["volumes[0]", /data, "a tmpfs is"]
+  container: {name: c, image: bb, volumes: ["v:/data"], tmpfs: [/data]}
+- words: ["volumes[0]", /run/secrets, "the secrets are"]
+  container: {name: c, image: bb, volumes: ["v:/run/secrets"], secrets: [{name: s, content: xyz}]}
+- words: ["tmpfs[0]", "both ro and rw"]
+  container: {name: c, image: bb, tmpfs: ["/x:ro,rw"]}
+- words: ["tmpfs[1]", /x]
+  container: {name: c, image: bb, tmpfs: ["/x", "/x:size=1m"]}
+- words: ["devices[1]", /dev/x]
+  container: {name: c, image: bb, devices: ["/dev/null:/dev/x", "/dev/zero:/dev/x"]}
 - words: ["volumes[1]", /data]
   container: {name: c, image: bb, volumes: ["v:/data", "v:/data/"]}
 - words: [env.DEBUG, boolean, quotes]

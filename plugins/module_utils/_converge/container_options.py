@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from .._errors import OptionError
@@ -152,7 +154,8 @@ def parse_ulimit(value: Any, option: str) -> str:
 def _ulimit_value(text: str) -> int | None:
     if text in ("-1", "unlimited"):
         return -1
-    return int(text) if text.isdecimal() else None
+    # What the kernel has no bits for is no number of it (RLIM_INFINITY, getrlimit(2)).
+    return int(text) if text.isdecimal() and int(text) < 1 << 63 else None
 
 
 def _beyond(soft: int | None, hard: int | None) -> bool:
@@ -181,12 +184,27 @@ def parse_volume(value: Any, option: str) -> str:
     if target == "/":
         raise OptionError(option, text, "mounts over the root; the image is there")
     words = [word for word in (parts[2] if len(parts) == 3 else "rw").split(",") if word]
-    known = {"ro", "rw", "noexec", "nosuid", "nodev", "rprivate", "private", "rslave", "slave", "rshared", "shared"}
+    known = {"ro", "rw", "noexec", "nosuid", "nodev", *_PROPAGATION}
     for word in words:
         if word not in known:
             raise OptionError(option, text, f"has the mode {word}; use {', '.join(sorted(known))}")
+    _refuse_contradiction(words, (("ro", "rw"), _PROPAGATION), text, option)
     access = "ro" if "ro" in words else "rw"
     return ":".join((source, target, ",".join([access, *sorted(set(words) - {"ro", "rw"})])))
+
+
+_PROPAGATION = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
+
+
+def _refuse_contradiction(words: list[str], choices: Iterable[tuple[str, ...]], text: str, option: str) -> None:
+    """Of a choice one word may stand in a mode, and once: whoever wrote two meant one of them."""
+    for words_of_one in choices:
+        found = [word for word in words if word in words_of_one]
+        if len(set(found)) > 1:
+            raise OptionError(option, text, f"says both {found[0]} and {found[1]}; give one")
+    for word in words:
+        if words.count(word) > 1:
+            raise OptionError(option, text, f"says {word} twice; once is enough")
 
 
 def volume_parts(volume: str) -> tuple[str, str, list[str]]:
@@ -197,11 +215,16 @@ def volume_parts(volume: str) -> tuple[str, str, list[str]]:
 
 def parse_volumes(value: Any, option: str) -> list[str]:
     volumes = listing(parse_volume)(value, option)
-    targets = [volume_parts(volume)[1] for volume in volumes]
+    _refuse_same_place([volume_parts(volume)[1] for volume in volumes], value, option)
+    return sorted(volumes, key=lambda volume: volume_parts(volume)[1])
+
+
+def _refuse_same_place(targets: list[str], value: Any, option: str) -> None:
     for index, target in enumerate(targets):
         if target in targets[:index]:
-            raise OptionError(f"{option}[{index}]", value[index], f"mounts on {target}, as another one does")
-    return sorted(volumes, key=lambda volume: volume_parts(volume)[1])
+            raise OptionError(
+                f"{option}[{index}]", value[index], f"is at {target}, as another one is; give one of both"
+            )
 
 
 def parse_tmpfs(value: Any, option: str) -> str:
@@ -216,21 +239,27 @@ def parse_tmpfs(value: Any, option: str) -> str:
             parse_mode(text, f"{option} mode")
         elif key in ("uid", "gid", "nr_inodes"):
             integer(0, 2**32 - 2)(text, f"{option} {key}")
-        elif key not in (
-            "ro",
-            "rw",
-            "noexec",
-            "exec",
-            "nosuid",
-            "suid",
-            "nodev",
-            "dev",
-        ):
+        elif not any(word in choice for choice in _TMPFS_CHOICES):
             raise OptionError(option, value, f"has the option {word}; use size, mode, uid, gid, nr_inodes, ro, noexec")
+    _refuse_contradiction([word.partition("=")[0] for word in words], _TMPFS_CHOICES, str(value), option)
     path = parse_path(path, option)
     if path in ("/", "/proc", "/sys"):
         raise OptionError(option, value, f"hides {path}, which the container needs")
     return ":".join([path, *([",".join(words)] if words else [])])
+
+
+_TMPFS_CHOICES = (("ro", "rw"), ("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev"))
+
+
+def tmpfs_target(entry: str) -> str:
+    """PATH of a canonical ``PATH[:OPTIONS]``."""
+    return entry.partition(":")[0]
+
+
+def parse_tmpfs_list(value: Any, option: str) -> list[str]:
+    entries = listing(parse_tmpfs)(value, option)
+    _refuse_same_place([tmpfs_target(entry) for entry in entries], value, option)
+    return sorted(entries)
 
 
 def parse_device(value: Any, option: str) -> str:
@@ -241,9 +270,17 @@ def parse_device(value: Any, option: str) -> str:
     host = parse_path(parts[0], option)
     inside = parse_path(parts[1], option) if len(parts) > 1 else host
     access = parts[2] if len(parts) == 3 else "rwm"
-    if not access or set(access) - set("rwm"):
-        raise OptionError(option, value, f"has the access {access}; use letters of rwm")
+    if not access or set(access) - set("rwm") or len(set(access)) != len(access):
+        raise OptionError(option, value, f"has the access {access}; use letters of rwm, each once")
+    if inside == "/":
+        raise OptionError(option, value, "would be made in place of the root; name a path such as /dev/x")
     return f"{host}:{inside}:{''.join(letter for letter in 'rwm' if letter in access)}"
+
+
+def parse_devices(value: Any, option: str) -> list[str]:
+    devices = listing(parse_device)(value, option)
+    _refuse_same_place([device.split(":")[1] for device in devices], value, option)
+    return sorted(devices)
 
 
 def parse_address(value: Any, option: str) -> str:
@@ -258,6 +295,9 @@ def parse_hosts(value: Any, option: str) -> dict[str, str]:
     """A mapping name: address, or a list of ``name:address``."""
     if isinstance(value, list):
         pairs = [parse_word(item, f"{option}[{index}]").partition(":") for index, item in enumerate(value)]
+        for name, count in Counter(name for name, dummy, dummies in pairs).items():
+            if count > 1:
+                raise OptionError(option, value, f"names {name} twice; a name has one address here")
         value = {name: address for name, dummy, address in pairs}
     return {
         parse_host(name, option): parse_address(address, f"{option}.{name}") for name, address in _items(value, option)
@@ -323,14 +363,16 @@ def parse_ports(value: Any, option: str) -> list[str]:
             )
         ports += model.parse_port(parse_word(item, where), where)
     texts = [str(port) for port in ports]
-    for text in texts:
-        if texts.count(text) > 1:
+    for text, count in Counter(texts).items():
+        if count > 1:
             raise OptionError(option, text, "stands in the list twice")
-    first: dict[tuple[str, int], model.Port] = {}
+    known: dict[tuple[str, int], list[model.Port]] = {}
     for port in ports:
-        other = first.setdefault(port.key, port)
-        if port.overlaps(other) and port.container_port != other.container_port:
-            raise OptionError(option, str(port), f"has the host port of {other}; choose another one")
+        for other in known.setdefault(port.key, []):
+            # One port of the container on two addresses of the host is docker's way to say IPv4 and IPv6.
+            if port.overlaps(other) and port.container_port != other.container_port:
+                raise OptionError(option, str(port), f"has the host port of {other}; choose another one")
+        known[port.key].append(port)
     return sorted(texts)
 
 
@@ -474,7 +516,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("dns_opts", listing(parse_line), "list", elements="str", default=[], cost=live),
     Option("etc_hosts", parse_hosts, "dict", default={}, cost=live),
     Option("volumes", parse_volumes, "list", elements="str", default=[], cost=live),
-    Option("tmpfs", listing(parse_tmpfs, ordered=False), "list", elements="str", default=[], cost=restart),
+    Option("tmpfs", parse_tmpfs_list, "list", elements="str", default=[], cost=restart),
     Option("shm_size", size(4096), default=64 << 20, cost=live),
     flag("read_only", cost=restart),
     Option("memory", unlimited(size(also=(-1,))), default=0, cost=live),
@@ -489,7 +531,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("oom_score_adj", integer(-1000, 1000), "int", default=0, cost=live),
     Option("ulimits", parse_ulimits, "list", elements="str", default=[], cost=live),
     Option("sysctls", mapping(parse_line, parse_sysctl_key), "dict", default={}, cost=live),
-    Option("devices", listing(parse_device, ordered=False), "list", elements="str", default=[], cost=restart),
+    Option("devices", parse_devices, "list", elements="str", default=[], cost=restart),
     Option("capabilities", listing(parse_capability, ordered=False), "list", elements="str", default=[], cost=restart),
     Option("cap_drop", listing(parse_capability, ordered=False), "list", elements="str", default=[], cost=restart),
     flag("privileged", cost=restart),

@@ -21,7 +21,7 @@ from .._rootfs import ops
 from .._rootfs import options as mount_options
 from .._rootfs import target as target_place
 from . import attach, compile, prepare
-from .container_options import volume_parts
+from .container_options import tmpfs_target, volume_parts
 from .host import Host
 
 Spec = Mapping[str, Any]
@@ -274,7 +274,7 @@ def check_volumes(spec: Spec, before: Spec) -> None:
     """A volume that comes or goes above a tmpfs would take the tmpfs and what is in it along."""
     for entry in _changing(spec, before):
         target = volume_parts(entry)[1]
-        below = [tmpfs.partition(":")[0] for tmpfs in spec["tmpfs"]] + list(_KERNEL_MOUNTS)
+        below = [*map(tmpfs_target, spec["tmpfs"]), *_KERNEL_MOUNTS]
         hidden = [path for path in below if path == target or path.startswith(f"{target}/")]
         if hidden:
             problem = f"can't come or go while the container runs: {hidden[0]} is below it"

@@ -169,16 +169,21 @@ def parse_duration(value: Any, option: str) -> float:
     if isinstance(value, bool):
         raise OptionError(option, value, f"is a boolean, not a duration; {remedy}")
     if isinstance(value, (int, float)):
-        if not 0 <= value < float("inf"):
-            raise OptionError(option, value, f"is not a duration; {remedy}")
-        return float(value)
+        return _seconds(float(value), value, option)
     text = str(value).strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
+        return _seconds(float(text), value, option)
     parts = _DURATION.findall(text)
     if not parts or "".join(n + u for n, u in parts) != text:
         raise OptionError(option, value, f"is not a duration; {remedy}")
-    return sum(float(n) * _SECONDS[u] for n, u in parts)
+    return _seconds(sum(float(n) * _SECONDS[u] for n, u in parts), value, option)
+
+
+def _seconds(seconds: float, value: Any, option: str) -> float:
+    """Enough digits make a float infinite, too."""
+    if not 0 <= seconds < math.inf:
+        raise OptionError(option, value, "is not a duration; use seconds, or 1h30m, 90s, 500ms")
+    return seconds
 
 
 def parse_mode(value: Any, option: str) -> int:
@@ -221,9 +226,13 @@ def mapping(item: Parser, key: Parser = parse_word) -> Parser:
     def parse(value: Any, option: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise OptionError(option, value, "is not a mapping; write name: value")
-        return {
-            key(name, option): item(element, f"{option}.{name}") for name, element in sorted(value.items(), key=str)
-        }
+        result: dict[str, Any] = {}
+        for given, element in sorted(value.items(), key=str):
+            name = key(given, option)
+            if name in result:
+                raise OptionError(f"{option}.{given}", element, f"is {name} once more; give it one value")
+            result[name] = item(element, f"{option}.{given}")
+        return result
 
     return parse
 

@@ -19,7 +19,7 @@ from .._kernel.file import make_like, remove_tree, write_atomic
 from .._kernel.process import alive
 from .._paths import Paths
 from . import attach, compile, identity, store
-from .container_options import volume_parts
+from .container_options import tmpfs_target, volume_parts
 from .host import Host
 
 Spec = Mapping[str, Any]
@@ -165,9 +165,27 @@ def check(host: Host, name: str, spec: Spec) -> None:
     around = surroundings(host, name, spec)
     compile.config(spec, around)
     compile.monitor(spec, around)
+    _check_places(spec)
     _check_memory(spec)
     _check_cores(spec)
     _check_sysctls(spec)
+
+
+def _check_places(spec: Spec) -> None:
+    """In one place one thing is mounted: a second one would hide the first, and nobody asked for that."""
+    owners = {compile.SECRETS_INSIDE: "the secrets are"} if spec["secrets"] else {}
+    if spec["init"]:
+        owners[compile.INIT_INSIDE] = "the init process is"
+    owners.update({device.split(":")[1]: "a device is" for device in spec["devices"]})
+    for option, places in (
+        ("tmpfs", [tmpfs_target(entry) for entry in spec["tmpfs"]]),
+        ("volumes", [volume_parts(entry)[1] for entry in spec["volumes"]]),
+    ):
+        for index, place in enumerate(places):
+            if place in owners:
+                problem = f"is at {place}, where {owners[place]} too; choose another place for one of both"
+                raise OptionError(f"{option}[{index}]", spec[option][index], problem)
+        owners.update(dict.fromkeys(places, "a tmpfs is"))
 
 
 def _check_memory(spec: Spec) -> None:
