@@ -212,6 +212,19 @@ def test_stop_signal_and_timeout_can_be_given(site, client):
     finish(site, client)
 
 
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), -1, 10**400, True])
+def test_a_timeout_that_can_not_be_stops_nothing(site, client, timeout):
+    site.bundle("a", ["/bin/sleep", "1000"])
+    client.call("start", name="a")
+    for op in ("stop", "restart", "wait"):
+        with pytest.raises(MonitorError, match=f"{op}: timeout: "):
+            client.call(op, name="a", timeout=timeout)
+    with pytest.raises(MonitorError, match="kill: signal: "):
+        client.call("kill", name="a", signal=0)
+    assert client.call("status", name="a")["status"]["status"] == "running"
+    finish(site, client)
+
+
 def test_stop_of_what_is_stopped_and_start_after_stop(site, client):
     site.bundle("a", "touch /mark; [ -e /again ] && echo again; touch /again; exec sleep 100")
     client.call("start", name="a")

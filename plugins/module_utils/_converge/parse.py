@@ -22,6 +22,7 @@ _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?$", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+DURATION_MAX = 10**9  # seconds, 31 years; the supervisor takes no more (protocol.py)
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 # A name becomes a host name, a directory and the end of a cgroup: 63 is the shortest of their limits (RFC 1123).
 _NAME_MAX = 63
@@ -181,8 +182,8 @@ def parse_duration(value: Any, option: str) -> float:
 
 def _seconds(seconds: float, value: Any, option: str) -> float:
     """Enough digits make a float infinite, too."""
-    if not 0 <= seconds < math.inf:
-        raise OptionError(option, value, "is not a duration; use seconds, or 1h30m, 90s, 500ms")
+    if not 0 <= seconds <= DURATION_MAX:
+        raise OptionError(option, value, f"is not a duration; use 0 to {DURATION_MAX} seconds, or 1h30m, 90s, 500ms")
     return seconds
 
 

@@ -10,6 +10,7 @@ with type, message and hint of the error. Replies come in the order in which the
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any, Optional
 
 from .. import _errors
@@ -19,6 +20,9 @@ from .._errors import MonitorError, VesselError
 REQUEST_LIMIT = 1 << 16
 # What travels of an error beside its sentence, so that the other side can tell cases apart.
 _FIELDS = ("errno", "step", "kind", "name", "field", "option", "problem", "operation", "obj")
+
+# Numbers that a request may carry: from where to where, and what they are. Only seconds may have a fraction.
+_NUMBERS = {"timeout": (0, 10**9, "seconds"), "signal": (1, int(signal.SIGRTMAX), "the number of a signal")}
 
 Message = dict[str, Any]
 
@@ -35,6 +39,19 @@ def decode(line: bytes) -> Message:
     if not isinstance(message, dict):
         raise MonitorError("message is not an object")
     return message
+
+
+def check_numbers(request: Message) -> None:
+    """Raise MonitorError for a number that can't be: JSON as Python reads it has NaN, Infinity and no bounds, and a
+    timer that is never due, or a heap of timers that nothing can be compared with, would be felt by every container."""
+    for key, (least, most, what) in _NUMBERS.items():
+        value = request.get(key)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        number = whole or (isinstance(value, float) and key == "timeout")
+        # A NaN is neither more nor less than anything.
+        if value is not None and not (number and least <= value <= most):
+            shown = repr(value)[:40]
+            raise MonitorError(f"{request.get('op')}: {key}: {shown} is not {what}; use {least} to {most}")
 
 
 class Lines:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from .._errors import MonitorError, NotFoundError, StateError, VesselError
 from .._kernel import process
@@ -21,7 +21,7 @@ from .connection import Connection, Reply, peer_uid
 from .container import Container
 from .host import Host
 from .loop import Timer
-from .protocol import Message
+from .protocol import Message, check_numbers
 from .rotating import Rotator
 from .starting import Failure
 from .waiting import CONDITIONS, Wait
@@ -120,6 +120,7 @@ class Server:
         try:
             if op not in OPERATIONS:
                 raise MonitorError(f"no such operation: {op!r}")
+            check_numbers(message)
             OPERATIONS[op](self, message, reply)
         except (VesselError, OSError) as error:
             reply.error(error)
@@ -167,10 +168,10 @@ class Server:
     def stop(self, message: Message, reply: Reply) -> None:
         container = self._find(message)
         _when_settled(container, reply, lambda: reply.ok(status=container.status.to_dict()))
-        container.stop(_number(message, "timeout", float), _number(message, "signal", int))
+        container.stop(message.get("timeout"), message.get("signal"))
 
     def kill(self, message: Message, reply: Reply) -> None:
-        self._find(message).kill(int(message["signal"]))
+        self._find(message).kill(message["signal"])
         reply.ok()
 
     def restart(self, message: Message, reply: Reply) -> None:
@@ -180,7 +181,7 @@ class Server:
             reply.ok(status=container.status.to_dict()) if error is None else reply.error(error)
 
         _when_settled(container, reply, lambda: container.start(done))
-        container.stop(_number(message, "timeout", float), _number(message, "signal", int))
+        container.stop(message.get("timeout"), message.get("signal"))
 
     def remove(self, message: Message, reply: Reply) -> None:
         """What we do not know is removed already."""
@@ -213,7 +214,7 @@ class Server:
         until = message.get("until") or "exited"
         if until not in CONDITIONS:
             raise MonitorError(f"wait: until {until!r} is none of {', '.join(CONDITIONS)}")
-        Wait(self._find(message), until, _number(message, "timeout", float), reply)
+        Wait(self._find(message), until, message.get("timeout"), reply)
 
     def list(self, message: Message, reply: Reply) -> None:
         reply.ok(containers={name: c.status.to_dict() for name, c in self.containers.items()})
@@ -253,10 +254,6 @@ OPERATIONS: dict[str, Operation] = {
     "status": Server.status,
     "quit": Server.quit,
 }
-
-
-def _number(message: Message, key: str, kind: Callable[[Any], Any]) -> Any:
-    return None if message.get(key) is None else kind(message[key])
 
 
 def _when_settled(container: Container, reply: Reply, call: Callable[[], None]) -> None:

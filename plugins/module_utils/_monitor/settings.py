@@ -18,8 +18,8 @@ class Log:
     def __init__(self, data: dict[str, Any]) -> None:
         self.driver: str = data.get("driver") or "none"
         self.path: str = data.get("path") or ""
-        self.max_size = int(data.get("max_size") or 0)
-        self.max_file = max(1, int(data.get("max_file") or 1))
+        self.max_size = int(_number(data, "max_size", 0, "log"))
+        self.max_file = max(1, int(_number(data, "max_file", 1, "log")))
         self.tag: str = data.get("tag") or ""
 
 
@@ -28,11 +28,11 @@ class HealthCheck:
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.test: list[str] = list(data["test"])
-        self.interval = float(data.get("interval") or 30.0)
-        self.timeout = float(data.get("timeout") or 30.0)
-        self.retries = int(data.get("retries") or 3)
-        self.start_period = float(data.get("start_period") or 0.0)
-        self.start_interval = float(data.get("start_interval") or 5.0)
+        self.interval = _number(data, "interval", 30.0, "health") or 30.0
+        self.timeout = _number(data, "timeout", 30.0, "health") or 30.0
+        self.retries = int(_number(data, "retries", 3, "health")) or 3
+        self.start_period = _number(data, "start_period", 0.0, "health")
+        self.start_interval = _number(data, "start_interval", 5.0, "health") or 5.0
 
     def args(self) -> list[str]:
         kind, *rest = self.test
@@ -48,14 +48,22 @@ class Settings:
         name = restart.get("policy") or "no"
         if name not in POLICIES:
             raise SpecError("monitor.restart.policy", f"{name!r} is none of {', '.join(POLICIES)}")
-        self.policy = Policy(name, int(restart.get("retries") or 0))
+        self.policy = Policy(name, int(_number(restart, "retries", 0, "restart")))
         self.log = Log(data.get("log") or {})
         if self.log.driver not in ("file", "journald", "none"):
             raise SpecError("monitor.log.driver", f"{self.log.driver!r} is none of file, journald, none")
         self.health = _health(data.get("health"))
         stop = data.get("stop") or {}
-        self.stop_signal = int(stop.get("signal") or 15)
-        self.stop_timeout = float(10.0 if stop.get("timeout") is None else stop["timeout"])
+        self.stop_signal = int(_number(stop, "signal", 15, "stop")) or 15
+        self.stop_timeout = _number(stop, "timeout", 10.0, "stop")
+
+
+def _number(data: dict[str, Any], key: str, default: float, where: str) -> float:
+    """The number, or the default for none; SpecError for what no timer and no count can be."""
+    value = default if data.get(key) is None else data[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1 << 63:
+        raise SpecError(f"monitor.{where}.{key}", f"{str(value)[:40]!r} is not a number from 0 on")
+    return float(value)
 
 
 def _health(data: Optional[dict[str, Any]]) -> Optional[HealthCheck]:

@@ -51,6 +51,12 @@ def test_no_health_check(test):
         ({"log": {"driver": "x"}}, "monitor.log.driver"),
         ({"health": {"test": ["x"]}}, "monitor.health.test"),
         ({"health": {"test": ["CMD"]}}, "monitor.health.test"),
+        ({"health": {"test": ["CMD", "x"], "interval": float("nan")}}, "monitor.health.interval"),
+        ({"stop": {"timeout": float("inf")}}, "monitor.stop.timeout"),
+        ({"stop": {"timeout": -1}}, "monitor.stop.timeout"),
+        ({"stop": {"signal": "9"}}, "monitor.stop.signal"),
+        ({"restart": {"retries": True}}, "monitor.restart.retries"),
+        ({"log": {"max_size": 10**400}}, "monitor.log.max_size"),
     ],
 )
 def test_what_can_not_be(data, field):

@@ -67,6 +67,23 @@ def test_errors_of_the_system():
     assert protocol.error_to_message(KeyError("x"))["message"] == "KeyError: 'x'"
 
 
+@pytest.mark.parametrize("field", ["timeout", "signal"])
+@pytest.mark.parametrize(
+    "number", ["NaN", "-1", "-0.5", "Infinity", "-Infinity", "1e999", "true", '"5"', "1" + "0" * 400]
+)
+def test_numbers_that_can_not_be(field, number):
+    request = protocol.decode(f'{{"op": "stop", "{field}": {number}}}'.encode())
+    with pytest.raises(MonitorError, match=f"stop: {field}: .* use "):
+        protocol.check_numbers(request)
+
+
+def test_numbers_that_can_be():
+    for numbers in ({}, {"timeout": None}, {"timeout": 0, "signal": 9}, {"timeout": 0.5}):
+        protocol.check_numbers({"op": "stop", **numbers})
+    with pytest.raises(MonitorError, match=r"signal: 1\.5 is not the number of a signal; use 1 to"):
+        protocol.check_numbers({"op": "kill", "signal": 1.5})
+
+
 def test_lines_come_in_pieces():
     lines = protocol.Lines(10)
     assert lines.feed(b"ab") == []
