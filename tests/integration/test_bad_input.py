@@ -178,6 +178,14 @@ BAD = """
   container: {name: c, image: bb, sysctls: {kernel.panic: 1}}
 - words: [sysctls, net.core, host]
   container: {name: c, image: bb, network_mode: host, sysctls: {net.core.somaxconn: 1}}
+- words: [sysctls.net.ipv4.nonsense, "does not have", /proc/sys]
+  container: {name: c, image: bb, sysctls: {net.ipv4.nonsense: 1}}
+- words: [sysctls.kernel.msgnonsense, "does not have"]
+  container: {name: c, image: bb, sysctls: {kernel.msgnonsense: 1}}
+- words: [sysctls.net.ipv4.conf, "does not have"]
+  container: {name: c, image: bb, sysctls: {net.ipv4.conf: 1}}
+- words: [sysctls.net.ipv4.conf.nolink9.rp_filter, ENOENT, namespace]
+  container: {name: c, image: bb, sysctls: {net.ipv4.conf.nolink9.rp_filter: 1}}
 - words: ["devices[0]", /dev/nosuch]
   container: {name: c, image: bb, devices: [/dev/nosuch]}
 - words: ["devices[0]", rwxm, rwm]

@@ -193,6 +193,20 @@ def test_sysctls(same: Box) -> None:
     assert same.sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmni").split() == ["0", "100"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("net.ipv4.ip_unprivileged_port_start", "70000", "EINVAL"),
+        ("net.ipv4.conf.nolink9.rp_filter", "1", "ENOENT"),
+        ("net.ipv4.nonsense", "1", "does not have"),
+    ],
+)
+def test_a_sysctl_that_can_not_be(same: Box, name: str, value: str, problem: str) -> None:
+    failed = same.place.task("container", fails=True, name=same.name, sysctls={name: value})
+    assert failed["msg"].startswith(f"sysctls.{name}: ")
+    assert problem in failed["msg"]
+
+
 def test_shm_size_keeps_what_is_there(same: Box) -> None:
     same.sh("echo kept > /dev/shm/file")
     change(same, shm_size="3m")

@@ -57,11 +57,11 @@ FAILING = {
     ),
     "sysctl that is not there": (
         {"linux__sysctl": {"net.none.at.all": "1"}},
-        r"^sysctl: write 1 to sysctl net.none.at.all: No such file or directory \[ENOENT\]$",
+        r"^sysctls\.net\.none\.at\.all: write 1: No such file or directory \[ENOENT\] \(a namespace",
     ),
     "value that a sysctl refuses": (
         {"linux__sysctl": {"net.ipv4.ip_default_ttl": "100000"}},
-        r"^sysctl: write 100000 to sysctl .*\[EINVAL\]$",
+        r"^sysctls\.net\.ipv4\.ip_default_ttl: write 100000: .*\[EINVAL\]$",
     ),
     "host name too long": ({"hostname": "x" * 65}, r"^hostname: sethostname x+: Invalid argument \[EINVAL\]$"),
     "no command": (

@@ -80,6 +80,7 @@ def _cli() -> None:
 def _converge() -> None:
     from .._converge import (
         attach,
+        checks,
         compile,
         container_options,
         containers,

@@ -13,7 +13,7 @@ from .._errors import OptionError
 from .._kernel.file import remove_tree
 from .._network import names, sandbox
 from .._paths import Paths
-from . import attach, drift, jobs, live, networks, prepare, store
+from . import attach, checks, drift, jobs, live, networks, prepare, store
 from .container_options import OPTIONS, defaults
 from .host import Host
 from .jobs import Call, Job
@@ -37,7 +37,7 @@ def plan(paths: Paths, desired: Mapping[str, Any], *, whole: bool = False, host:
     spec = merge(present, desired, whole=whole)
     result = _default_network(host, spec)
     if spec.get("image") not in host.coming_images:
-        prepare.check(host, name, spec)
+        checks.check(host, name, spec)
     if present.spec is None:
         result.extend(_creation(host, name, spec, desired))
     else:

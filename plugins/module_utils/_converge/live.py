@@ -185,8 +185,11 @@ def apply_sysctls(pid: int, spec: Spec, before: Spec) -> None:
 
     def act() -> None:
         for key, value in changed.items():
-            with open(f"/proc/sys/{key.replace('.', '/')}", "w") as file:
-                file.write(value)
+            try:
+                with open(f"/proc/sys/{key.replace('.', '/')}", "w") as file:
+                    file.write(value)
+            except OSError as error:
+                raise KernelError(f"sysctls.{key}: write", value, error.errno or 0) from None
 
     inside(pid, ["network", "ipc"], act)
 

@@ -18,8 +18,8 @@ from .._kernel import mount as m
 from .._kernel.file import make_like, remove_tree, write_atomic
 from .._kernel.process import alive
 from .._paths import Paths
-from . import attach, compile, identity, store
-from .container_options import tmpfs_target, volume_parts
+from . import compile, identity, store
+from .container_options import volume_parts
 from .host import Host
 
 Spec = Mapping[str, Any]
@@ -153,92 +153,6 @@ def _volumes(host: Host, spec: Spec) -> dict[str, str]:
                 ) from None
             found[name] = f"{host.paths.resource('volumes', name)}/data"
     return found
-
-
-def check(host: Host, name: str, spec: Spec) -> None:
-    """Everything that can be refused before the first side effect."""
-    if not spec.get("image"):
-        raise OptionError(
-            "image", None, f"is missing; the container {name} is not there yet, and needs one to be made from"
-        )
-    attach.check(host, name, spec)
-    around = surroundings(host, name, spec)
-    compile.config(spec, around)
-    compile.monitor(spec, around)
-    _check_places(spec)
-    _check_memory(spec)
-    _check_cores(spec)
-    _check_sysctls(spec)
-
-
-def _check_places(spec: Spec) -> None:
-    """In one place one thing is mounted: a second one would hide the first, and nobody asked for that."""
-    owners = {compile.SECRETS_INSIDE: "the secrets are"} if spec["secrets"] else {}
-    if spec["init"]:
-        owners[compile.INIT_INSIDE] = "the init process is"
-    owners.update({device.split(":")[1]: "a device is" for device in spec["devices"]})
-    for option, places in (
-        ("tmpfs", [tmpfs_target(entry) for entry in spec["tmpfs"]]),
-        ("volumes", [volume_parts(entry)[1] for entry in spec["volumes"]]),
-    ):
-        for index, place in enumerate(places):
-            if place in owners:
-                problem = f"is at {place}, where {owners[place]} too; choose another place for one of both"
-                raise OptionError(f"{option}[{index}]", spec[option][index], problem)
-        owners.update(dict.fromkeys(places, "a tmpfs is"))
-
-
-def _check_memory(spec: Spec) -> None:
-    memory, swap = spec["memory"], spec["memory_swap"]
-    if swap > 0 and memory <= 0:
-        raise OptionError("memory_swap", swap, "is memory and swap together, and needs memory to be given")
-    if 0 < swap < memory:
-        raise OptionError("memory_swap", swap, f"is less than memory, {memory}; it is memory and swap together")
-    if 0 < memory < spec["memory_reservation"]:
-        raise OptionError("memory_reservation", spec["memory_reservation"], f"is more than memory, {memory}")
-    # Below this the process that becomes the container can't be made.
-    if 0 < memory < 4 << 20:
-        raise OptionError("memory", memory, "is too small to start a process in; use 4m or more, or 0 for no limit")
-
-
-def _check_cores(spec: Spec) -> None:
-    from .container_options import parse_cpuset
-
-    for option, path in (
-        ("cpuset_cpus", "/sys/devices/system/cpu/online"),
-        ("cpuset_mems", "/sys/devices/system/node/online"),
-    ):
-        if not spec[option]:
-            continue
-        try:
-            with open(path) as file:
-                online = file.read().strip()
-        except FileNotFoundError:
-            online = "0"
-        have, wanted = _numbers(parse_cpuset(online, option)), _numbers(spec[option])
-        if wanted - have:
-            raise OptionError(option, spec[option], f"names what this host does not have; it has {online}")
-    count = os.cpu_count() or 1
-    if spec["cpus"] > count:
-        raise OptionError("cpus", spec["cpus"], f"is more than the {count} cores of this host")
-
-
-def _numbers(text: str) -> set[int]:
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        low, dummy, high = part.partition("-")
-        found.update(range(int(low), int(high or low) + 1))
-    return found
-
-
-def _check_sysctls(spec: Spec) -> None:
-    for name in spec["sysctls"]:
-        host_net = name.startswith("net.") and spec["network_mode"] == "host"
-        host_ipc = not name.startswith("net.") and spec["ipc_mode"] == "host"
-        if host_net or host_ipc:
-            raise OptionError(
-                f"sysctls.{name}", spec["sysctls"][name], "would change the host, whose namespace the container shares"
-            )
 
 
 def home(host: Host, name: str, image: Image) -> None:

@@ -9,6 +9,7 @@ through the channel as step, object and errno.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
@@ -111,8 +112,8 @@ def _prepare(child: Child) -> str:
         namespaces.unshare(namespaces.CLONE_NEWCGROUP)
     _names(child)
     # 5. Through the host's /proc, while it is there: sysctls follow the namespaces of who opens them.
-    child.step = "sysctl"
     for name, value in child.sysctls.items():
+        child.step = f"sysctls.{name}"  # as the option is called of who declares containers
         _sysctl(name, value)
     # 6. The root file system.
     _run(child, child.operations, context)
@@ -186,7 +187,8 @@ def _sysctl(name: str, value: str) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise KernelError(f"write {value} to sysctl", name, error.errno or 0) from None
+        hint = "a namespace of its own has fewer of them than the host" if error.errno == errno.ENOENT else ""
+        raise KernelError("write", value, error.errno or 0, hint=hint) from None
 
 
 def _pivot(context: Context, child: Child) -> None:
