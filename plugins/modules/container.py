@@ -130,7 +130,10 @@ options:
         type: str
       aliases:
         description:
-          - More names by which the others on the network find it.
+          - More names by which the others on the network find it. None may be another container's own name, nor
+            V(localhost).
+          - When containers share an alias, it leads to the addresses of all, in the order of the containers' names. A
+            program tries them in this order; nothing takes turns.
         type: list
         elements: str
       mac_address:

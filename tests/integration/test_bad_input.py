@@ -266,6 +266,44 @@ BAD = """
   stack: {name: s, containers: {a: {image: bb, depends_on: [ghost]}}}
 - words: [containers.a.depends_on.b, whenever, healthy]
   stack: {name: s, containers: {a: {image: bb, depends_on: {b: whenever}}, b: {image: bb}}}
+- words: [containers.a.depends_on.b, healthy, bb, give b a healthcheck]
+  stack: {name: s, containers: {a: {image: bb, depends_on: {b: healthy}}, b: {image: bb}}}
+- words: [containers.a.depends_on.b, healthy, give b a healthcheck]
+  stack:
+    name: s
+    containers: {a: {image: bb, depends_on: {b: healthy}}, b: {image: sound, healthcheck: {test: NONE}}}
+- words: [containers.a.depends_on.b, healthy, declared as stopped]
+  stack: {name: s, containers: {a: {image: bb, depends_on: {b: healthy}}, b: {image: sound, state: stopped}}}
+- words: [containers.a.depends_on.b, completed, always, on-failure]
+  stack: {name: s, containers: {a: {image: bb, depends_on: {b: completed}}, b: {image: bb, restart_policy: always}}}
+- words: [containers.a.depends_on.b, completed, declared as present]
+  stack: {name: s, containers: {a: {image: bb, depends_on: {b: completed}}, b: {image: bb, state: present}}}
+- words: [state, healthy, bb, healthcheck]
+  container: {name: c, image: bb, state: healthy}
+- words: [containers.a.devices, /dev/nosuch]
+  stack: {name: s, containers: {a: {image: bb, devices: [/dev/nosuch]}}}
+- words: ["containers.b.networks[0].ipv4_address", 10.78.4.7, container a]
+  stack:
+    name: s
+    containers:
+      a: {image: bb, networks: [{name: n, ipv4_address: 10.78.4.7}]}
+      b: {image: bb, networks: [{name: n, ipv4_address: 10.78.4.7}]}
+- words: ["containers.a.networks[0].aliases", "'B'", container b]
+  stack:
+    name: s
+    containers:
+      a: {image: bb, networks: [{name: n, aliases: [B]}]}
+      b: {image: bb, networks: [{name: n}]}
+- words: ["networks[0].aliases", localhost, hosts]
+  container: {name: c, image: bb, networks: [{name: n, aliases: [localhost]}]}
+- words: ["networks[0].aliases", "'10.1.1.1'", address]
+  container: {name: c, image: bb, networks: [{name: n, aliases: [10.1.1.1]}]}
+- words: ["networks[0].aliases", "'there'", the container there]
+  container: {name: c, image: bb, networks: [{name: n, aliases: [there]}]}
+- words: [name, "'other'", alias, container there]
+  container: {name: other, image: bb, networks: [{name: n}]}
+- words: [name, localhost, hosts]
+  container: {name: localhost, image: bb, networks: [{name: n}]}
 - words: [containers.a.memory, "'lots'"]
   stack: {name: s, networks: {new: {}}, volumes: {new: {}}, containers: {a: {image: bb, memory: lots}}}
 - words: [published_ports, "28001", this stack too]
@@ -294,11 +332,13 @@ def place(tmp_path_factory):
     place = Place(str(tmp_path_factory.mktemp("bad") / "vessel"))
     place.busybox()
     place.task("image", name="empty", source="template", template="busybox")
+    place.task("image", name="sound", **{"from": "bb", "layers": []}, healthcheck={"test": "true"})
     place.task("network", name="n", subnet="10.78.4.0/24")
     place.task("volume", name="v")
     # The engine is installed by the first container, and stays: what a failed task leaves is seen beside it.
     place.task("container", name="first", image="bb", network_mode="none")
     place.task("container", name="first", state="absent")
+    place.task("container", name="there", image="bb", networks=[{"name": "n", "aliases": ["other"]}], state="present")
     yield place
     place.remove()
 

@@ -121,7 +121,7 @@ def test_max_disruption(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
     processes = [box.process for box in pair]
     other = {"box": {**PLAIN, "memory": "32m"}, "other": {**PLAIN, "image": "marked"}}
     result = shared.task("stack", fails=True, **stack(containers=other, max_disruption="live"))
-    assert result["msg"].startswith("image: ")
+    assert result["msg"].startswith("containers.other.image: ")
     assert "recreate of container other" in result["msg"]
     assert [box.process for box in pair] == processes
     assert pair[0].limit("memory", "memory.limit_in_bytes") != str(32 << 20)

@@ -79,6 +79,7 @@ def _cli() -> None:
 
 def _converge() -> None:
     from .._converge import (
+        aliases,
         attach,
         checks,
         compile,
@@ -112,6 +113,7 @@ def _converge() -> None:
         stacks,
         steps,
         store,
+        together,
         users,
         volume_options,
         volumes,

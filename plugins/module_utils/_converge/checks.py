@@ -11,23 +11,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._errors import OptionError
-from . import attach, compile, prepare
+from . import aliases, attach, compile, prepare
 from .container_options import parse_cpuset, tmpfs_target, volume_parts
 from .host import Host
 
 Spec = Mapping[str, Any]
 
 
-def check(host: Host, name: str, spec: Spec) -> None:
-    """Raise OptionError for the first option that can't be."""
+def check(host: Host, name: str, spec: Spec, state: str) -> None:
+    """Raise OptionError for the first option that can't be. ``state`` is what the container shall be."""
     if not spec.get("image"):
         raise OptionError(
             "image", None, f"is missing; the container {name} is not there yet, and needs one to be made from"
         )
     attach.check(host, name, spec)
+    aliases.check(host, name, spec)
     around = prepare.surroundings(host, name, spec)
     compile.config(spec, around)
     compile.monitor(spec, around)
+    if state == "healthy" and compile.health(spec, around.image) is None:
+        problem = f"needs a health check, and neither the declaration has one nor the image {spec['image']}"
+        raise OptionError("state", state, f"{problem}; give it a healthcheck, or set state: started")
     _check_places(spec)
     _check_memory(spec)
     _check_cores(spec)

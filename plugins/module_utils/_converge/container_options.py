@@ -13,6 +13,7 @@ from typing import Any
 
 from .._errors import OptionError
 from .._network import model
+from .._network.names import RESERVED
 from .options import Compare, Option, flag, group, parse_options
 from .parse import (
     Parser,
@@ -319,6 +320,16 @@ def parse_host(value: Any, option: str) -> str:
     return text
 
 
+def parse_alias(value: Any, option: str) -> str:
+    """A host name that no hosts file has for something else."""
+    text = parse_host(value, option)
+    if text.lower() in RESERVED:
+        raise OptionError(option, text, "stands for something else in every hosts file; choose another alias")
+    if text.replace(".", "").isdecimal():
+        raise OptionError(option, text, "is read as an address, not as a name; choose another alias")
+    return text
+
+
 def parse_hostname(value: Any, option: str) -> str:
     text = parse_host(value, option)
     # __NEW_UTS_LEN, uname(2)
@@ -453,7 +464,7 @@ NETWORK = (
     Option("name", parse_name, required=True),
     Option("ipv4_address", parse_ipv(4)),
     Option("ipv6_address", parse_ipv(6)),
-    Option("aliases", listing(parse_host, unique=True, ordered=False), "list", elements="str"),
+    Option("aliases", listing(parse_alias, unique=True, ordered=False), "list", elements="str"),
     Option("mac_address", parse_mac),
 )
 

@@ -37,7 +37,7 @@ def plan(paths: Paths, desired: Mapping[str, Any], *, whole: bool = False, host:
     spec = merge(present, desired, whole=whole)
     result = _default_network(host, spec)
     if spec.get("image") not in host.coming_images:
-        checks.check(host, name, spec)
+        checks.check(host, name, spec, desired.get("state") or "started")
     if present.spec is None:
         result.extend(_creation(host, name, spec, desired))
     else:

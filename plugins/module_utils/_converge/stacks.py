@@ -11,7 +11,7 @@ from typing import Any, Optional
 from .._errors import OptionError
 from .._network.model import Network
 from .._paths import Paths
-from . import containers, firewall, images, networks, prepare, store, volumes
+from . import containers, firewall, images, networks, prepare, store, together, volumes
 from .host import Host
 from .jobs import Job
 from .plan import Plan, Step
@@ -79,7 +79,7 @@ def check(desired: Desired) -> None:
                 problem = f"names {other}, which is no container of the stack"
                 raise OptionError(f"containers.{name}.depends_on", list(body["depends_on"]), problem)
     order(declared)
-    _check_ports(declared)
+    together.check(declared)
 
 
 def order(declared: Mapping[str, Desired]) -> list[str]:
@@ -103,20 +103,6 @@ def order(declared: Mapping[str, Desired]) -> list[str]:
     for name in declared:
         visit(name, ())
     return done
-
-
-def _check_ports(declared: Mapping[str, Desired]) -> None:
-    """Two of the stack that want one port of the host."""
-    owners: dict[tuple[str, str], str] = {}
-    for name, body in declared.items():
-        for text in body.get("published_ports") or []:
-            dummy, port, rest = text.rsplit(":", 2)
-            key = (port, rest.partition("/")[2])
-            if port and key in owners and owners[key] != name:
-                problem = f"is published by the container {owners[key]} of this stack too"
-                raise OptionError(f"containers.{name}.published_ports", text, problem)
-            if port:
-                owners[key] = name
 
 
 # images, volumes, networks
@@ -172,15 +158,17 @@ def _containers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]
         name for body in declared.values() for name, how in (body.get("depends_on") or {}).items() if how == "completed"
     }
     host.coming_containers.update(names)
+    together.check_conditions(host, declared, desired["state"])
     for name in names:
         wanted = {**declared[name], "name": name, "max_disruption": desired.get("max_disruption")}
-        needs = sorted((wanted.pop("depends_on", None) or {}).items())
+        wanted.pop("depends_on", None)
         wanted.setdefault("state", "stopped" if desired["state"] == "stopped" else "started")
         wanted["recreate"] = desired.get("recreate")
         if wanted["state"] == "started" and name in awaited and _has_done(host, wanted):
             continue
-        part = containers.plan(paths, wanted, whole=True, host=host)
-        result.extend(_with_needs(part, needs))
+        with together.told_of(name):
+            part = containers.plan(paths, wanted, whole=True, host=host)
+        result.extend(_with_needs(part, together.needs(name, declared, desired["state"])))
     for name in _dropped(desired, stored, "containers"):
         result.extend(containers.plan(paths, {"name": name, "state": "absent"}, host=host))
     return arrange(host, result, float(desired.get("wait_timeout") or containers.WAIT))

@@ -18,11 +18,14 @@ _LOCAL = (
     "ff02::1\tip6-allnodes\n"
     "ff02::2\tip6-allrouters\n"
 )
+# What stands there for something else already, on other systems' too.
+RESERVED = frozenset(name for line in _LOCAL.splitlines() for name in line.split()[1:]) | {"localhost.localdomain"}
 _RESOLVED = "/run/systemd/resolve/resolv.conf"
 
 
 def network_lines(endpoints: Iterable[Endpoint]) -> str:
-    """Everybody on a network: computed once, and part of the file of each container on it."""
+    """Everybody on a network: computed once, and part of the file of each container on it. Who shares an alias stands
+    there in the order given; a program gets all of them in this order, or the first alone (nothing takes turns)."""
     lines = []
     for endpoint in endpoints:
         names = " ".join(dict.fromkeys([endpoint.container, *endpoint.aliases]))

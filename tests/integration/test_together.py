@@ -1,0 +1,69 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers of one declaration that share what may be shared: an alias, a port on two addresses, a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .options_box import Box, answers, until
+from .warm import PORT, WarmPlace
+
+pytestmark = pytest.mark.root
+ONE = [{"name": "one"}]
+PLAIN = {"image": "bb", "networks": ONE}
+
+
+@pytest.fixture
+def crew(shared: WarmPlace) -> Iterator[WarmPlace]:
+    yield shared
+    shared.task("stack", name="crew", state="absent")
+
+
+def stack(containers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": "crew", "containers": containers, "prune": True, **more}
+
+
+def called(box: Box, name: str) -> list[str]:
+    """The addresses that the box's hosts file has for the name, in order."""
+    lines = [line.split() for line in box.read("/etc/hosts").splitlines()]
+    return [address for address, *names in lines if name in names]
+
+
+def test_a_shared_alias_leads_to_all_in_the_order_of_names(crew: WarmPlace) -> None:
+    pooled = {"image": "bb", "networks": [{"name": "one", "aliases": ["pool"]}]}
+    asker = {**PLAIN, "capabilities": ["NET_RAW"]}
+    crew.quartet("stack", stack({"bb2": pooled, "aa1": pooled, "asks": asker}))
+    first, second, asks = (Box(crew, name) for name in ("aa1", "bb2", "asks"))
+    assert called(asks, "pool") == [*first.addresses(), *second.addresses()]
+    assert f"({first.addresses()[0]})" in asks.sh("ping -c 1 -W 2 pool")
+    crew.quartet("stack", stack({"bb2": pooled, "asks": asker}))
+    assert called(asks, "pool") == second.addresses()
+    assert f"({second.addresses()[0]})" in asks.sh("ping -c 1 -W 2 pool")
+
+
+def test_a_name_goes_from_an_alias_to_a_container_in_one_task(crew: WarmPlace) -> None:
+    crew.task("stack", **stack({"a": {"image": "bb", "networks": [{"name": "one", "aliases": ["b"]}]}}))
+    crew.quartet("stack", stack({"a": PLAIN, "b": PLAIN}))
+    assert called(Box(crew, "a"), "b") == Box(crew, "b").addresses()
+
+
+def test_one_port_on_two_addresses_of_the_host(crew: WarmPlace) -> None:
+    def serves(address: str) -> dict[str, Any]:
+        return {**PLAIN, "command": "httpd -f -p 80", "published_ports": [f"{address}:{PORT + 9}:80"]}
+
+    crew.quartet("stack", stack({"a": serves("127.0.0.1"), "b": serves("127.0.0.2")}))
+    assert until(lambda: answers(PORT + 9, "127.0.0.1") and answers(PORT + 9, "127.0.0.2"))
+
+
+def test_a_stack_with_conditions_stops_and_starts_again(crew: WarmPlace) -> None:
+    well = {**PLAIN, "healthcheck": {"test": "true", "interval": "100ms"}}
+    containers = {"a": {**PLAIN, "depends_on": {"b": "healthy"}}, "b": well}
+    crew.task("stack", **stack(containers))
+    crew.quartet("stack", stack(containers, state="stopped", wait_timeout="2s"))
+    assert {Box(crew, name).status["status"] for name in containers} == {"exited"}
+    crew.quartet("stack", stack(containers))
