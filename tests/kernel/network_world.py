@@ -115,7 +115,7 @@ class World:
 
     def remove(self, name: str) -> None:
         for wire in self.wires.pop(name):
-            veth.detach(self.rtnl, wire.endpoint)
+            veth.detach(self.rtnl, [wire.endpoint])
         sandbox.delete(self.path(name))
 
     def address(self, name: str, network: str = "", family: int = 4) -> str:

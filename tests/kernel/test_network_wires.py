@@ -109,8 +109,8 @@ def test_a_second_network_comes_and_goes_while_it_runs(world):
     assert world.fetch("host", "10.62.0.9").startswith("a ")
     with namespaces.inside(world.path("a")):
         assert Path("/proc/sys/net/ipv6/conf/eth1/disable_ipv6").read_text() == "1\n"
-    veth.detach(world.rtnl, second.endpoint)
-    veth.detach(world.rtnl, second.endpoint)
+    veth.detach(world.rtnl, [second.endpoint])
+    veth.detach(world.rtnl, [second.endpoint])
     assert "eth1" not in world.ip("link", where="a")
     assert world.fetch("b", world.address("a")).startswith("a ")
 

@@ -222,18 +222,23 @@ def rtnl(host: Host) -> Rtnl:
     return result
 
 
-def disconnect(host: Host, endpoints: Iterable[Endpoint]) -> None:
-    for endpoint in endpoints:
-        veth.detach(rtnl(host), endpoint)
+def disconnect(host: Host, endpoints: list[Endpoint]) -> None:
+    if endpoints:
+        veth.detach(rtnl(host), endpoints)
 
 
-def remove(host: Host, name: str) -> None:
-    """Everything that the container has of the network."""
+def remove(host: Host, names: Iterable[str]) -> None:
+    """Everything that the containers have of the network."""
+    gone = list(names)
+    disconnect(host, [endpoint for name in gone for endpoint in endpoints(host, name)])
+    for name in gone:
+        sandbox.delete(host.paths.netns(name))
+        host.drop_attachment(name)
+
+
+def endpoints(host: Host, name: str) -> list[Endpoint]:
     attachment = host.attachments.get(name)
-    if attachment is not None and attachment.endpoints:
-        disconnect(host, attachment.endpoints)
-    sandbox.delete(host.paths.netns(name))
-    host.drop_attachment(name)
+    return attachment.endpoints if attachment else []
 
 
 def touch(host: Host, name: str, networks: Iterable[str]) -> None:

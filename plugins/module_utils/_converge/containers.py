@@ -207,9 +207,6 @@ def _run_jobs(host: Host, steps: list[Step]) -> None:
     jobs.run(host, [step.payload for step in steps], host.wait_timeout)
 
 
-BATCHES = {"create": _create_all, "commit": _commit_all, "jobs": _run_jobs}
-
-
 def _start_job(host: Host, name: str) -> Job:
     return Job(name, [Call("start")])
 
@@ -389,7 +386,7 @@ def _apply_live(
             host.attachments[name].running = bool(pid)
             host.save_attachment(name)
         attach.touch(
-            host, name, [endpoint.network for endpoint in _endpoints(host, name)] if changed & live.NAMED else []
+            host, name, [endpoint.network for endpoint in attach.endpoints(host, name)] if changed & live.NAMED else []
         )
     if not os.path.isdir(host.paths.bundle(name)):
         return
@@ -398,15 +395,10 @@ def _apply_live(
         host.client().call("reload", name=name)
 
 
-def _endpoints(host: Host, name: str) -> list[Any]:
-    attachment = host.attachments.get(name)
-    return attachment.endpoints if attachment else []
-
-
 def _mend_links(host: Host, name: str, drifts: list[drift.Drift]) -> None:
     """A pair of which one end is not where it belongs is made anew."""
     lost = {item.option.rpartition(" ")[2] for item in drifts if item.option.startswith("networks: link")}
-    attach.disconnect(host, [endpoint for endpoint in _endpoints(host, name) if endpoint.ifname in lost])
+    attach.disconnect(host, [endpoint for endpoint in attach.endpoints(host, name) if endpoint.ifname in lost])
 
 
 def _apply_to_process(host: Host, name: str, pid: int, spec: Spec, old: Spec, options: set[str]) -> None:
@@ -485,7 +477,7 @@ def declared_again(present: Present) -> Spec:
 
 def _networks_left(host: Host, name: str, spec: Spec) -> list[Any]:
     kept = {entry["name"] for entry in attach.network_names(spec)}
-    return [endpoint for endpoint in _endpoints(host, name) if endpoint.network not in kept]
+    return [endpoint for endpoint in attach.endpoints(host, name) if endpoint.network not in kept]
 
 
 _ASIDE = ("upper", "work", "base.json")
@@ -572,11 +564,11 @@ def _absence(host: Host, present: Present) -> Plan:
         return Plan()
     result = Plan()
     cost = Cost.restart if present.pid else Cost.live
-    calls = [Call(before=lambda: _remove_rest(host, name))]
-    if _supervised(host, name):
-        calls.insert(0, Call("remove"))
-    step = _job(host, f"container {name}", "remove", Job(name, calls), before=shown(present.spec or {}), cost=cost)
-    result.add(step)
+    calls = [Call("remove")] if _supervised(host, name) else []
+    target = f"container {name}"
+    result.add(_job(host, target, "remove", Job(name, calls), before=shown(present.spec or {}), cost=cost))
+    batch = host_batch(host, _remove_all)
+    result.add(Step(target, "remove what outlives its process", _nothing, batch=batch, payload=name, hidden=True))
     result.add(_commit(host))
     return result
 
@@ -588,19 +580,28 @@ def _supervised(host: Host, name: str) -> bool:
     return waits or os.path.isdir(f"{host.paths.runtime}/{name}") or host.has_supervisor()
 
 
-def _remove_rest(host: Host, name: str) -> None:
+def _remove_all(host: Host, steps: list[Step]) -> None:
+    _remove_rest(host, [step.payload for step in steps])
+
+
+def _remove_rest(host: Host, names: list[str]) -> None:
     """The declaration goes last: while it is there, a kill in between is mended by the next run."""
-    endpoints = _endpoints(host, name)
-    attach.touch(host, name, [endpoint.network for endpoint in endpoints])
-    attach.remove(host, name)
-    prepare.discard(host.paths, name)
+    for name in names:
+        attach.touch(host, name, [endpoint.network for endpoint in attach.endpoints(host, name)])
+    attach.remove(host, names)
+    for name in names:
+        prepare.discard(host.paths, name)
+
+
+# In the order in which the steps of many containers are done (stacks.arrange).
+BATCHES = {"create": _create_all, "commit": _commit_all, "jobs": _run_jobs, "remove": _remove_all}
 
 
 def remove_now(host: Host, name: str) -> None:
     """Undo of a creation that failed."""
     if _supervised(host, name):
         host.client().call("remove", name=name, timeout=0)
-    _remove_rest(host, name)
+    _remove_rest(host, [name])
     attach.commit(host)
 
 

@@ -37,7 +37,7 @@ class Job:
 
 class _Run:
     def __init__(self, host: Host, jobs: list[Job], timeout: float) -> None:
-        self.client = host.client()
+        self.host = host
         self.timeout = timeout
         self.waiting = {job.name: job for job in jobs}
         self.active: dict[str, list[Call]] = {}
@@ -49,10 +49,10 @@ class _Run:
     def run(self) -> None:
         self._advance()
         while self.requests:
-            number, reply = self.client.next()
+            number, reply = self.host.client().next()
             kind, name, call = self.requests.pop(number)
             try:
-                self.client.result(reply)
+                self.host.client().result(reply)
                 if kind == "call":
                     self._called(name, call, reply)
                 else:
@@ -105,7 +105,7 @@ class _Run:
     def _ask(self, need: tuple[str, str]) -> None:
         name, condition = need
         self.asked.add(need)
-        number = self.client.submit("wait", name=name, until=_UNTIL[condition], timeout=self.timeout)
+        number = self.host.client().submit("wait", name=name, until=_UNTIL[condition], timeout=self.timeout)
         self.requests[number] = (condition, name, None)
 
     def _met(self, name: str, condition: str, reply: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ class _Run:
                 self._failed(error)
                 return
             if call.op:
-                self.requests[self.client.submit(call.op, name=name, **call.fields)] = ("call", name, call)
+                self.requests[self.host.client().submit(call.op, name=name, **call.fields)] = ("call", name, call)
                 return
             if call.after is not None:
                 call.after({})

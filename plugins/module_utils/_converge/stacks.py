@@ -233,16 +233,15 @@ def _dropped(desired: Desired, stored: Optional[dict[str, Any]], kind: str) -> l
 
 def arrange(host: Host, plan: Plan, timeout: float = containers.WAIT) -> Plan:
     """The steps of many containers, like with like, so that batches are as large as they can be."""
-    batches = {name: containers.host_batch(host, function) for name, function in containers.BATCHES.items()}
-    rank = {id(batches["create"]): 0, id(batches["commit"]): 2, id(batches["jobs"]): 3}
-    ordered = sorted(plan.steps, key=lambda step: rank.get(id(step.batch), 1))
-    commits = [step for step in ordered if step.batch is batches["commit"]]
-    rest = [step for step in ordered if step.batch is not batches["commit"]]
-    jobs = [step for step in rest if step.batch is batches["jobs"]]
+    batch_of = {id(containers.host_batch(host, function)): name for name, function in containers.BATCHES.items()}
+    groups: dict[str, list[Step]] = {name: [] for name in ("create", "", "commit", "jobs", "remove")}
+    for step in plan:
+        groups[batch_of.get(id(step.batch), "")].append(step)
     host.wait_timeout = timeout
-    before = [step for step in rest if step.batch is not batches["jobs"]]
+    commits = groups["commit"]
     # Once before anybody starts, for what was made; and once when all is done, for who is gone.
-    return Plan([*before, *commits[:1], *jobs, *commits[-1:]])
+    before = [*groups["create"], *groups[""], *commits[:1]]
+    return Plan([*before, *groups["jobs"], *groups["remove"], *commits[-1:]])
 
 
 # what the stack no longer has

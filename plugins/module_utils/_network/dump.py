@@ -26,7 +26,8 @@ RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTR = 0x1, 0x300, 0x10
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 3, 4, 5, 10, 18, 29
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_GROUP = 1, 3, 4, 5, 10, 18, 27
+IFLA_EXT_MASK = 29
 IFLA_INFO_KIND = 1
 RTEXT_FILTER_SKIP_STATS = 8
 IFA_ADDRESS, IFA_LOCAL = 1, 2
@@ -58,6 +59,7 @@ class Link:
     mac: str
     master: int
     peer: int
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ def _link(data: bytes) -> Link:
         attributes.get(IFLA_ADDRESS, b"").hex(":"),
         _number(attributes.get(IFLA_MASTER)),
         _number(attributes.get(IFLA_LINK)),
+        _number(attributes.get(IFLA_GROUP)),
     )
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional
 
@@ -78,6 +78,11 @@ def ensure(host: Rtnl, netns: str, wire: Wire, bridge: Link) -> None:
         peer, link = host.link(wire.endpoint.peer), rtnl.link(wire.endpoint.ifname)
         fresh = peer is None or link is None or not _paired(peer, link)
         if fresh:
+            # A half that is left on either side, or what has taken the name since, goes before.
+            if peer is not None:
+                host.delete_link(peer.name)
+            if link is not None:
+                rtnl.delete_link(link.name)
             link = _attach(host, rtnl, netns, wire, bridge)
         elif peer is not None and (not peer.up or peer.master != bridge.index or peer.mtu != wire.network.mtu):
             host.set_link(peer.index, state="up", master=bridge.index, mtu=wire.network.mtu)
@@ -86,10 +91,8 @@ def ensure(host: Rtnl, netns: str, wire: Wire, bridge: Link) -> None:
 
 
 def _attach(host: Rtnl, rtnl: Rtnl, netns: str, wire: Wire, bridge: Link) -> Optional[Link]:
-    """A new pair. A half of one that is left on either side, or what has taken the name since, goes before."""
+    """A new pair."""
     endpoint, network = wire.endpoint, wire.network
-    host.delete_link(endpoint.peer)
-    rtnl.delete_link(endpoint.ifname)
     netns_fd = open_netns(netns)
     try:
         host.add_veth(
@@ -102,8 +105,10 @@ def _attach(host: Rtnl, rtnl: Rtnl, netns: str, wire: Wire, bridge: Link) -> Opt
         )
     finally:
         os.close(netns_fd)
-    host.set_hairpin(endpoint.peer)
-    return rtnl.link(endpoint.ifname)
+    link = rtnl.link(endpoint.ifname)
+    if link is not None:
+        host.set_hairpin(link.peer)
+    return link
 
 
 def _mend(rtnl: Rtnl, netns: str, wire: Wire, link: Link, *, fresh: bool) -> None:
@@ -134,6 +139,6 @@ def _set_link(rtnl: Rtnl, wire: Wire, link: Link) -> None:
         rtnl.set_link(link.index, **changes, state="up")
 
 
-def detach(host: Rtnl, endpoint: Endpoint) -> None:
+def detach(host: Rtnl, endpoints: Iterable[Endpoint]) -> None:
     """Deleting one end deletes the other, with its addresses and routes."""
-    host.delete_link(endpoint.peer)
+    host.delete_links(endpoint.peer for endpoint in endpoints)
