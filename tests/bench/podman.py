@@ -84,9 +84,6 @@ class Podman:
     def down(self, count: int = 0) -> None:
         self.podman("rm", "--force", "--all", "--time", "0")
 
-    def version(self) -> str:
-        return self.podman("--version").strip()
-
     def remove(self) -> None:
         """Whatever happened before: no process, mount, link, rule, cgroup or file of it stays."""
         with suppress(Exception):

@@ -18,16 +18,19 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
-from playing import CHECKOUT, Failed, prepare_venv, run
+from playing import CHECKOUT, Failed, file_system, prepare_venv, run
 from podman import Podman
 from vessel import Vessel
 
 OUTPUT = CHECKOUT / "tests" / "output" / "bench.json"
 BAR = {"from nothing": 25, "no change": 30}  # times as fast as containers.podman
 Result = dict[str, object]
+Side = TypeVar("Side", Podman, Vessel)
 
 
 def say(text: str) -> None:
@@ -53,18 +56,34 @@ def one_side(side: Podman | Vessel, count: int) -> Result:
     return {"from nothing": first.seconds, "no change": again.seconds, "resident kB": memory}
 
 
-def side_by_side(podman: Podman | None, vessel: Vessel, count: int, runs: int) -> dict[str, list[Result]]:
+@contextmanager
+def ready(kind: type[Side], directory: Path) -> Iterator[Side]:
+    """One side on a file system of its own, with its image and all that is installed once; nothing of it stays."""
+    with file_system(directory / kind.__name__.lower()) as place:
+        side = kind(place)
+        try:
+            side.prepare()
+            yield side
+        finally:
+            side.remove()
+
+
+def side_by_side(kinds: list[type[Any]], directory: Path, count: int, runs: int) -> dict[str, list[Result]]:
     """In turns, so that whatever else the machine does meets both."""
     found: dict[str, list[Result]] = {"podman": [], "vessel": []}
     for _turn in range(runs):
-        if podman:
-            found["podman"].append(one_side(podman, count))
-        found["vessel"].append(one_side(vessel, count))
+        for kind in kinds:
+            with ready(kind, directory) as side:
+                found[kind.__name__.lower()].append(one_side(side, count))
     return found
 
 
-def growth(vessel: Vessel, counts: list[int]) -> dict[str, Result]:
-    return {str(count): one_side(vessel, count) for count in counts}
+def growth(directory: Path, counts: list[int]) -> dict[str, Result]:
+    found = {}
+    for count in counts:
+        with ready(Vessel, directory) as vessel:
+            found[str(count)] = one_side(vessel, count)
+    return found
 
 
 def empty(vessel: Vessel) -> float:
@@ -72,13 +91,14 @@ def empty(vessel: Vessel) -> float:
     return statistics.median(vessel.ansible.play("empty.yml").seconds for _turn in range(3))
 
 
-def batches(vessel: Vessel, count: int, runs: int) -> list[float]:
+def batches(directory: Path, count: int, runs: int) -> list[float]:
     """Engine milliseconds a container in a batch."""
     found = []
     for _turn in range(runs):
-        found.append(1000 * vessel.batch(count) / count)
-        expect("containers running", vessel.running(), count)
-        vessel.down(count)
+        with ready(Vessel, directory) as vessel:
+            found.append(1000 * vessel.batch(count) / count)
+            expect("containers running", vessel.running(), count)
+            vessel.down(count)
     return found
 
 
@@ -158,19 +178,17 @@ def show(lines: list[tuple[str, ...]]) -> None:
     print()
 
 
-def measure(arguments: argparse.Namespace, directory: Path, podman: Podman | None, vessel: Vessel) -> Result:
-    if podman:
-        podman.prepare()
-    vessel.prepare()
-    found: Result = {"machine": machine(), "containers": arguments.count, "empty playbook": empty(vessel)}
-    if podman:
-        found["podman"] = podman.version()
-    vessel.up(1)  # installs the engine, as podman is installed
-    vessel.down(1)
-    found["side by side"] = side_by_side(podman, vessel, arguments.count, arguments.runs)
-    found["engine ms"] = batches(vessel, arguments.count, arguments.runs)
-    found["runc ms"] = one_at_a_time(vessel, directory / "runc", min(arguments.count, 20))
-    found["growth"] = growth(vessel, arguments.growth)
+def measure(arguments: argparse.Namespace, directory: Path) -> Result:
+    found: Result = {"machine": machine(), "containers": arguments.count}
+    kinds: list[type[Any]] = [Vessel] if arguments.ours else [Podman, Vessel]
+    if Podman in kinds:
+        found["podman"] = run("podman", "--version").strip()
+    found["side by side"] = side_by_side(kinds, directory, arguments.count, arguments.runs)
+    found["engine ms"] = batches(directory, arguments.count, arguments.runs)
+    with ready(Vessel, directory) as vessel:
+        found["empty playbook"] = empty(vessel)
+        found["runc ms"] = one_at_a_time(vessel, directory / "runc", min(arguments.count, 20))
+    found["growth"] = growth(directory, arguments.growth)
     return found
 
 
@@ -185,27 +203,15 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def guarded(arguments: argparse.Namespace, directory: Path, removals: list[Callable[[], None]]) -> Result:
-    podman = None
-    if not arguments.ours:
-        podman = Podman(directory)
-        removals.append(podman.remove)
-    vessel = Vessel(directory)
-    removals.append(vessel.remove)
-    return measure(arguments, directory, podman, vessel)
-
-
 def main() -> None:
     arguments = parse()
     prepare_venv()
     directory = Path(tempfile.mkdtemp(prefix="vessel-bench-"))
-    removals: list[Callable[[], None]] = []
     try:
-        found = guarded(arguments, directory, removals)
+        found = measure(arguments, directory)
     finally:
-        for remove in removals:
-            remove()
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(directory / "runc", ignore_errors=True)
+        directory.rmdir()  # what is still mounted must not be removed
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps(found, indent=2) + "\n")
     show(rows(found))

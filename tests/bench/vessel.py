@@ -55,6 +55,8 @@ class Vessel:
 
     def prepare(self) -> None:
         self.ansible.play("vessel_image.yml", root=self.root)
+        self.up(1)  # it installs the engine, as podman is installed
+        self.down(1)
 
     def up(self, count: int) -> Play:
         return self.ansible.play("vessel.yml", root=self.root, count=count, timeout=60 + count)
