@@ -28,6 +28,8 @@ options:
     description:
       - V(directory) is a directory on the host's disk.
       - V(tmpfs) is memory. It is shared by all who mount it and survives their restarts, but no reboot.
+      - A V(tmpfs) that somebody has unmounted is mounted again by a task that has it or starts a container with it,
+        from a container that runs with it where there is one. Without it no container is started.
       - The default is V(directory). The driver of a volume can't change.
     type: str
     choices: [directory, tmpfs]

@@ -26,7 +26,7 @@ def home(tmp_path):
     path = tmp_path / "a volume's\thome"
     path.mkdir()
     yield str(path)
-    while tmpfs.mounted(f"{path}/data"):
+    while mount.mounted(f"{path}/data"):
         mount.umount2(f"{path}/data", mount.MNT_DETACH)
 
 
@@ -127,7 +127,7 @@ def capacity(volume):
 def test_a_size_is_kept_by_the_kernel(home, size):
     volume = Volume("v", home, "tmpfs", size=size)
     tmpfs.ensure(volume)
-    assert tmpfs.mounted(tmpfs.source(volume)) == "tmpfs"
+    assert mount.mounted(tmpfs.source(volume)) == "tmpfs"
     assert size <= capacity(volume) < size + 4096
     assert tmpfs.differences(volume) == []
 
@@ -173,7 +173,7 @@ def test_what_is_no_tmpfs_is_not_taken_for_one(home):
     assert tmpfs.differences(volume) == [Difference("tmpfs", "proc", tmpfs.source(volume))]
     with pytest.raises(StateError, match="has proc mounted on it"):
         tmpfs.ensure(volume)
-    assert tmpfs.mounted(tmpfs.source(volume)) == "proc"
+    assert mount.mounted(tmpfs.source(volume)) == "proc"
 
 
 def test_memory_that_was_taken_away_is_named(home):

@@ -95,6 +95,7 @@ def _converge() -> None:
         identity,
         image_options,
         images,
+        inside,
         jobs,
         live,
         logs,

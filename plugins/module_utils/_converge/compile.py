@@ -41,6 +41,7 @@ class Surroundings:
     netns: str = ""  # path; empty for the host's own
     joined: Mapping[str, str] = field(default_factory=dict)  # namespace type: path under /proc/PID/ns
     volumes: Mapping[str, str] = field(default_factory=dict)  # name: directory on the host
+    mounts: Mapping[str, str] = field(default_factory=dict)  # volumes' directory: file system mounted there
 
 
 def arguments(spec: Spec, image: Image) -> list[str]:
@@ -325,6 +326,7 @@ def monitor(spec: Spec, around: Surroundings) -> dict[str, Any]:
             "max_file": options.get("max_file", 1),
             "tag": f"{around.paths.prefix}-{around.name}",
         },
+        "mounts": dict(around.mounts),
         "stop": {"signal": stop_signal(spec, around.image), "timeout": spec["stop_timeout"]},
     }
 

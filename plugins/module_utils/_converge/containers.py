@@ -13,7 +13,7 @@ from .._errors import OptionError
 from .._kernel.file import remove_tree
 from .._network import names, sandbox
 from .._paths import Paths
-from . import attach, checks, drift, jobs, live, networks, prepare, store
+from . import attach, checks, drift, jobs, live, networks, prepare, store, users, volumes
 from .container_options import OPTIONS, defaults
 from .host import Host
 from .jobs import Call, Job
@@ -38,6 +38,8 @@ def plan(paths: Paths, desired: Mapping[str, Any], *, whole: bool = False, host:
     result = _default_network(host, spec)
     if spec.get("image") not in host.coming_images:
         checks.check(host, name, spec, desired.get("state") or "started")
+    if _wanted(desired) or present.pid:
+        result.extend(_lost_volumes(host, spec))
     if present.spec is None:
         result.extend(_creation(host, name, spec, desired))
     else:
@@ -64,6 +66,17 @@ def _default_network(host: Host, spec: Spec) -> Plan:
     if not missing or attach.DEFAULT_NETWORK in host.networks:
         return Plan()
     return networks.plan(host.paths, {"name": attach.DEFAULT_NETWORK}, seen=host.snapshot, others=host.networks)
+
+
+def _lost_volumes(host: Host, spec: Spec) -> Plan:
+    """Volumes that have to be mounted again; not those that a step before this one sees to."""
+    result = Plan()
+    for name in sorted(users.volumes_of(spec) - host.coming_volumes):
+        lost = volumes.lost(host.paths, name)
+        if lost:
+            result.extend(lost)
+            host.coming_volumes.add(name)
+    return result
 
 
 def shown(spec: Mapping[str, Any]) -> Spec:

@@ -13,6 +13,7 @@ from .._network import observe, sandbox, veth
 from . import attach, live
 from .container_options import volume_parts
 from .host import Host
+from .inside import mounted_at
 
 Spec = Mapping[str, Any]
 
@@ -81,7 +82,7 @@ def _process(pid: int, spec: Spec) -> list[Drift]:
 
 
 def _volumes(spec: Spec, pid: int) -> list[Drift]:
-    there = [entry for entry in spec["volumes"] if live.mounted_at(pid, volume_parts(entry)[1])]
+    there = [entry for entry in spec["volumes"] if mounted_at(pid, volume_parts(entry)[1])]
     return [Drift("volumes", there, spec["volumes"])] if there != spec["volumes"] else []
 
 

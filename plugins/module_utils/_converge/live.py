@@ -8,21 +8,21 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._cgroup.manager import Manager, open_manager
 from .._errors import KernelError, OptionError
 from .._kernel import mount as m
 from .._kernel import namespaces
-from .._kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, open_in_root, open_root, openat2
-from .._kernel.process import set_dumpable
+from .._kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, open_root, openat2
 from .._rootfs import ops
 from .._rootfs import options as mount_options
 from .._rootfs import target as target_place
 from . import attach, compile, prepare
 from .container_options import tmpfs_target, volume_parts
 from .host import Host
+from .inside import inside, mounted_at
 
 Spec = Mapping[str, Any]
 RESOURCES = frozenset(
@@ -141,36 +141,6 @@ def apply_oom_score(host: Host, name: str, spec: Spec) -> None:
             raise OptionError("oom_score_adj", spec["oom_score_adj"], "is refused by the kernel", hint=hint) from None
 
 
-def inside(pid: int, kinds: Iterable[str], action: Callable[[], None]) -> None:
-    """Run the action in namespaces of the process, in a child of ours: joining leads nowhere back."""
-    files = {kind: os.open(f"/proc/{pid}/ns/{namespaces.FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds}
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            set_dumpable(False)
-            for kind, fd in files.items():
-                namespaces.setns(fd, namespaces.FLAGS[kind])
-            action()
-            code = 0
-        except KernelError as error:
-            os.write(writer, f"{error.errno} {error.operation}\0{error.obj}".encode())
-        except OSError as error:
-            os.write(writer, f"{error.errno or 0} change\0{error.filename}".encode())
-        finally:
-            os._exit(code)
-    os.close(writer)
-    for fd in files.values():
-        os.close(fd)
-    with os.fdopen(reader, "rb") as file:
-        message = file.read().decode()
-    if os.waitpid(child, 0)[1]:
-        number, dummy, rest = message.partition(" ")
-        operation, dummy, obj = rest.partition("\0")
-        raise KernelError(operation or "join the namespaces of", obj or pid, int(number or 0))
-
-
 def apply_hostname(pid: int, name: str, spec: Spec) -> None:
     def act() -> None:
         namespaces.sethostname(spec["hostname"] or name)
@@ -213,42 +183,6 @@ def mount_volume(pid: int, source: str, target: str, words: Iterable[str]) -> No
         inside(pid, ["mount"], act)
     finally:
         os.close(tree)
-
-
-def mounted_at(pid: int, target: str, source: str = "") -> str:
-    """Where what is mounted at the target is in the container, symlinks followed as its own processes follow them;
-    empty when nothing is. With a source, only that source's mount counts, also when it is deleted by now."""
-    root = open_root(f"/proc/{pid}/root")
-    try:
-        fd = open_in_root(root, target)
-    except KernelError:
-        return ""
-    finally:
-        os.close(root)
-    try:
-        with open(f"/proc/self/fdinfo/{fd}") as file:
-            number = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-        with open(f"/proc/{pid}/mountinfo") as file:
-            shown, place = next((line.split()[3:5] for line in file if line.split()[0] == number), ("", ""))
-        path = os.readlink(f"/proc/self/fd/{fd}")
-        if escaped(path) != place:
-            return ""
-        known = not source or shown.endswith("//deleted") or _is_file(fd, source)
-        return path if known else ""
-    finally:
-        os.close(fd)
-
-
-def escaped(path: str) -> str:
-    """As /proc/PID/mountinfo writes it (proc_pid_mountinfo(5))."""
-    return path.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
-
-
-def _is_file(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def unmount_volume(pid: int, target: str, source: str) -> None:

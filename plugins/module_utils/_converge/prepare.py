@@ -18,7 +18,7 @@ from .._kernel import mount as m
 from .._kernel.file import make_like, remove_tree, write_atomic
 from .._kernel.process import alive
 from .._paths import Paths
-from . import compile, identity, store
+from . import compile, identity, store, users
 from .container_options import volume_parts
 from .host import Host
 
@@ -86,6 +86,7 @@ def surroundings(host: Host, name: str, spec: Spec) -> compile.Surroundings:
         _netns(host, name, spec),
         _joined(host, spec),
         _volumes(host, spec),
+        _mounts(host.paths, spec),
     )
 
 
@@ -152,6 +153,15 @@ def _volumes(host: Host, spec: Spec) -> dict[str, str]:
                     f"volumes[{index}]", entry, f"names {name}, which is no volume of this host", hint=hint
                 ) from None
             found[name] = f"{host.paths.resource('volumes', name)}/data"
+    return found
+
+
+def _mounts(paths: Paths, spec: Spec) -> dict[str, str]:
+    from .volumes import mounts
+
+    found: dict[str, str] = {}
+    for name in users.volumes_of(spec):
+        found.update(mounts(paths, name))
     return found
 
 

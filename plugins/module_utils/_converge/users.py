@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .._paths import Paths
@@ -30,7 +30,7 @@ def networks_of(spec: dict[str, Any]) -> set[str]:
     return {"default"} if networks is None else {entry["name"] for entry in networks}
 
 
-def volumes_of(spec: dict[str, Any]) -> set[str]:
+def volumes_of(spec: Mapping[str, Any]) -> set[str]:
     """Named volumes; an absolute path is the host's own directory."""
     sources = {volume.split(":")[0] for volume in spec.get("volumes") or []}
     return {source for source in sources if not source.startswith("/")}

@@ -11,10 +11,15 @@ from types import ModuleType
 from typing import Any, Optional
 
 from .._errors import InUseError, NotFoundError, OptionError
+from .._kernel import mount as m
 from .._paths import Paths
+from .._rootfs import ops
+from .._rootfs import options as mount_options
 from .._volume import directory, tmpfs
 from .._volume.model import Volume
-from . import store, users
+from . import running, store, users
+from .container_options import volume_parts
+from .inside import copy_of_mount, mount_at
 from .plan import Plan, Step
 from .volume_options import OPTIONS
 
@@ -34,6 +39,20 @@ def source(paths: Paths, name: str) -> str:
     if spec is None:
         raise NotFoundError("volume", name, hint="declare it with vessel.host.volume first")
     return str(_DRIVERS[spec["driver"]].source(to_model(paths, name, spec)))
+
+
+def mounts(paths: Paths, name: str) -> dict[str, str]:
+    """What has to be mounted before the volume may be used: path: type of the file system."""
+    spec = store.read_spec(paths, KIND, name)
+    fstype = _DRIVERS[spec["driver"]].FSTYPE if spec else ""
+    return {source(paths, name): fstype} if fstype else {}
+
+
+def lost(paths: Paths, name: str) -> Plan:
+    """What mounts the volume again: after a reboot, or when somebody has unmounted it."""
+    if all(m.mounted(path) == fstype for path, fstype in mounts(paths, name).items()):
+        return Plan()
+    return plan(paths, {"name": name})
 
 
 def plan(paths: Paths, desired: dict[str, Any], *, whole: bool = False) -> Plan:
@@ -93,6 +112,7 @@ def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any
 
     def do() -> None:
         store.write_spec(paths, KIND, name, spec)
+        _regain(paths, name)
         driver.ensure(volume)
 
     def undo() -> None:
@@ -103,6 +123,39 @@ def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any
         # The first step does it all in one go; the others say what it comes to.
         result.steps[0].do, result.steps[0].undo = do, undo
     return result
+
+
+def _regain(paths: Paths, name: str) -> None:
+    """What was unmounted is in the containers still that use it: it comes back from there. A new and empty one would
+    be another one than theirs, and what is in theirs would go with them."""
+    for path, fstype in mounts(paths, name).items():
+        if not m.mounted(path) and os.path.isdir(path):
+            tree = _of_a_container(paths, name, fstype)
+            if tree >= 0:
+                _attach(tree, path)
+
+
+def _of_a_container(paths: Paths, name: str, fstype: str) -> int:
+    """A detached copy of the volume's mount in a container that runs; -1 when none has it."""
+    for container, spec in users.specs(paths):
+        pid = int(running.status(paths, container).get("pid") or 0)
+        targets = [target for volume, target, dummy in map(volume_parts, spec.get("volumes") or []) if volume == name]
+        for target in targets if pid else []:
+            with mount_at(pid, target) as found:
+                # The volume as a whole: no other tmpfs of the container has our name, nor its top in the right place.
+                if found and (found.fstype, found.device, found.shown) == (fstype, tmpfs.DEVICE, "/"):
+                    return copy_of_mount(pid, found)
+    return -1
+
+
+def _attach(tree: int, path: str) -> None:
+    """As it was, whatever it is in the container: there it may be read-only."""
+    place = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        ops.attach(tree, place, mount_options.parse(["rw", "nosuid", "nodev", "exec"]), recursive=False)
+    finally:
+        os.close(place)
+        os.close(tree)
 
 
 def _told(name: str, action: str, option: str, before: Any, after: Any, *, hidden: bool = False) -> Step:

@@ -130,3 +130,16 @@ def fsmount(fd: int, attr_flags: int = 0) -> int:
     if mount_fd < 0:
         oserror("fsmount", f"fd {fd}")
     return mount_fd
+
+
+def mounted(path: str) -> str:
+    """The type of the topmost file system that is mounted there, empty when none is (proc_pid_mountinfo(5))."""
+    # Its fields escape what would end them.
+    wanted = os.path.realpath(path).translate({ord(char): f"\\{ord(char):03o}" for char in " \t\n\\"})
+    found = ""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split(" ")
+            if fields[4] == wanted:
+                found = fields[fields.index("-") + 1]
+    return found

@@ -54,6 +54,8 @@ class Settings:
             raise SpecError("monitor.log.driver", f"{self.log.driver!r} is none of file, journald, none")
         self.health = _health(data.get("health"))
         stop = data.get("stop") or {}
+        # Path: file system that must be mounted there. Where it is not, the container would write below it.
+        self.mounts: dict[str, str] = dict(data.get("mounts") or {})
         self.stop_signal = int(_number(stop, "signal", 15, "stop")) or 15
         self.stop_timeout = _number(stop, "timeout", 10.0, "stop")
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any, Callable, Optional
 
 from .._errors import StartError, StateError, VesselError
-from .._kernel import process
+from .._kernel import mount, process
 from .._runtime import bundle as bundles
 from .._runtime import create, start
 from .._runtime.channel import Channel
@@ -73,6 +73,7 @@ class Start:
         bundle = paths.bundle(self._name)
         self._config = bundles.load(bundle)
         self._host.adjust(self._config)
+        self._require_mounts()
         stdio = open_stdio(self._settings.log)
         try:
             self._creation = create.begin(paths.runtime, self._name, bundle, config=self._config, stdio=stdio.fds)
@@ -80,6 +81,12 @@ class Start:
             stdio.close()
         self._host.loop.watch(self._creation.fd, self._created)
         self._timer = self._host.loop.after(LONGEST_SETUP, self._too_long)
+
+    def _require_mounts(self) -> None:
+        for path, fstype in self._settings.mounts.items():
+            if mount.mounted(path) != fstype:
+                hint = "vessel restore mounts it, and so does a task that has the volume or the container"
+                raise StartError(f"the volume at {path} is not mounted", step="volumes", hint=hint)
 
     def _too_long(self) -> None:
         self._end(StartError(f"container {self._name}: its set-up took longer than {LONGEST_SETUP:g} s", step="set-up"))

@@ -12,6 +12,8 @@ from .._errors import KernelError
 from .._kernel.file import remove_tree
 from .model import Difference, Volume
 
+FSTYPE = ""  # nothing has to be mounted
+
 
 def source(volume: Volume) -> str:
     """What is bound into containers."""

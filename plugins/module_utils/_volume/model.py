@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A volume, whatever drives it. One file a driver; each has ensure, differences, source and remove."""
+"""A volume, whatever drives it. One file a driver; each has ensure, differences, source, remove and FSTYPE."""
 
 from __future__ import annotations
 

@@ -12,6 +12,10 @@ from .._kernel import mount as m
 from .directory import own, owner_differences
 from .model import Difference, Volume
 
+FSTYPE = "tmpfs"
+# Where a device stands in mountinfo, by which it is known again.
+DEVICE = "vessel"
+
 
 def source(volume: Volume) -> str:
     return f"{volume.home}/data"
@@ -19,7 +23,7 @@ def source(volume: Volume) -> str:
 
 def differences(volume: Volume) -> list[Difference]:
     path = source(volume)
-    kind = mounted(path)
+    kind = m.mounted(path)
     if kind != "tmpfs":
         return [Difference("tmpfs", kind or "absent", path)]
     found = owner_differences(os.stat(path), volume)
@@ -32,12 +36,12 @@ def ensure(volume: Volume) -> None:
     """Mount it, or give the one that is there the declared size, owner and mode. What is in it stays."""
     path = source(volume)
     os.makedirs(path, exist_ok=True)
-    kind = mounted(path)
+    kind = m.mounted(path)
     if kind not in ("", "tmpfs"):
         raise StateError(f"volume {volume.name}: {path} has {kind} mounted on it", hint="unmount it, and try again")
     data = f"size={volume.size or '50%'}"
     if not kind:
-        m.mount("vessel", path, "tmpfs", m.MS_NOSUID | m.MS_NODEV, f"{data},mode=755")
+        m.mount(DEVICE, path, "tmpfs", m.MS_NOSUID | m.MS_NODEV, f"{data},mode=755")
     elif capacity(path) != _expected(volume):
         # The kernel refuses a size below what is used: EINVAL
         try:
@@ -46,19 +50,6 @@ def ensure(volume: Volume) -> None:
             words, hint = f"resize tmpfs to {volume.size or '50%'} on", "more than that is used"
             raise KernelError(words, path, error.errno, hint=hint) from None
     own(path, volume)
-
-
-def mounted(path: str) -> str:
-    """The type of the topmost file system that is mounted there, empty when none is (proc_pid_mountinfo(5))."""
-    # Its fields escape what would end them.
-    wanted = os.path.realpath(path).translate({ord(char): f"\\{ord(char):03o}" for char in " \t\n\\"})
-    found = ""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields = line.split(" ")
-            if fields[4] == wanted:
-                found = fields[fields.index("-") + 1]
-    return found
 
 
 def capacity(path: str) -> int:
@@ -80,7 +71,7 @@ def usage(volume: Volume) -> int:
 
 def remove(volume: Volume) -> None:
     path = source(volume)
-    while mounted(path) == "tmpfs":
+    while m.mounted(path) == "tmpfs":
         m.umount2(path, m.UMOUNT_NOFOLLOW)
     if os.path.isdir(path):
         os.rmdir(path)
