@@ -68,7 +68,7 @@ class Paths(NamedTuple):
         return f"{self.run}/runtime"
 
     def bundle(self, name: str) -> str:
-        """The container's bundle: config.json, monitor.json, rootfs, hosts, resolv.conf, hostname, status.json."""
+        """The container's bundle: config.json, monitor.json, rootfs, status.json."""
         return f"{self.run}/bundles/{name}"
 
     def status(self, name: str) -> str:
@@ -78,6 +78,11 @@ class Paths(NamedTuple):
     @property
     def monitor_socket(self) -> str:
         return f"{self.run}/monitor.sock"
+
+    def etc(self, name: str) -> str:
+        """The container's /etc/hosts, resolv.conf and hostname. It may write to them, so they lie where its writable
+        layer does: a full disk is its own trouble, a full /run is everybody's."""
+        return f"{self.resource('containers', name)}/etc"
 
     def lock(self, kind: str, name: str) -> str:
         return f"{self.run}/locks/{kind}-{name}"

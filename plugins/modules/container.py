@@ -172,6 +172,7 @@ options:
   etc_hosts:
     description:
       - More lines in C(/etc/hosts), as name to address.
+      - What a container writes to that file lies on the disk of its writable layer, and the next task mends it.
     type: dict
   volumes:
     description:
@@ -193,7 +194,7 @@ options:
     type: str
   read_only:
     description:
-      - Whether the root file system is read-only.
+      - Whether the root file system is read-only, with C(/etc/hosts), C(/etc/resolv.conf) and C(/etc/hostname).
     type: bool
   memory:
     description:

@@ -199,7 +199,20 @@ def test_name_file_overwritten_inside(place, file):
 def test_name_file_made_huge_inside_is_not_read(place, file):
     place.sh("web", f"truncate -s 15000G /etc/{file}")
     mended(place, f"mend /etc/{file}")
-    assert os.path.getsize(f"{place.paths.bundle('web')}/{file}") < 4096
+    assert os.path.getsize(f"{place.paths.etc('web')}/{file}") < 4096
+
+
+@pytest.mark.parametrize("file", ["hosts", "resolv.conf", "hostname"])
+def test_name_file_lies_on_the_disk_that_the_layer_fills(place, file):
+    """What a container's root writes to it must not take the room of the host's /run."""
+    pid = place.facts("web")["pid"]
+    inside = os.stat(f"/proc/{pid}/root/etc/{file}")
+    assert os.path.samestat(inside, os.stat(f"{place.paths.etc('web')}/{file}"))
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    overlay = next(line for line in lines if line.split()[4] == "/")
+    upper = next(word for word in overlay.split(",") if word.startswith("upperdir=")).partition("=")[2]
+    assert inside.st_dev == os.stat(upper).st_dev
+    assert not [name for name in os.listdir(place.paths.bundle("web")) if name == file]
 
 
 def test_volume_taken_off_by_hand(place):

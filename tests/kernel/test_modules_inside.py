@@ -94,6 +94,16 @@ def test_root_directory_is_as_the_image_has_it(root, rooted, image):
     assert run_module("container_exec", stat)["stdout"] == "1771:12:34"
 
 
+def test_name_files_of_a_read_only_container_are_read_only(root, tmp_path):
+    """As docker has it: with no disk to write to there is none to fill."""
+    container(root, "fixed", read_only=True)
+    args = {"root": root, "container": "fixed", "fail_on_rc": False}
+    for file in ("hosts", "resolv.conf", "hostname"):
+        written = run_module("container_exec", {**args, "argv": ["sh", "-c", f"echo x >> /etc/{file}"]})
+        assert (written["rc"], "Read-only file system" in written["stderr"]) == (1, True)
+    assert run_module("container_exec", {**args, "command": "cat /etc/hostname"})["stdout"] == "fixed"
+
+
 # exec
 
 

@@ -293,4 +293,4 @@ def name_files(host: Host, name: str, spec: Spec, lines: Mapping[str, str]) -> d
 
 def write_names(host: Host, name: str, spec: Spec, lines: Mapping[str, str]) -> None:
     for file, content in name_files(host, name, spec, lines).items():
-        names.write_in_place(f"{host.paths.bundle(name)}/{file}", content)
+        names.write_in_place(f"{host.paths.etc(name)}/{file}", content)

@@ -25,8 +25,8 @@ INIT_HOST = "/usr/bin/tini-static"
 INIT_INSIDE = "/sbin/vessel-init"
 SECRETS_INSIDE = "/run/secrets"
 SECRETS_MODE = ("ro", "nosuid", "noexec", "nodev")
-# Files that the bundle holds for the container; the kernel shows it their present content.
-BUNDLE_FILES = ("hosts", "resolv.conf", "hostname")
+# Files of /etc that are the host's to write; the kernel shows their present content.
+NAME_FILES = ("hosts", "resolv.conf", "hostname")
 
 
 @dataclass(frozen=True)
@@ -205,9 +205,9 @@ def mounts(spec: Spec, around: Surroundings) -> list[dict[str, Any]]:
 
 def own_binds(spec: Spec, paths: Paths, name: str) -> list[tuple[str, str, tuple[str, ...]]]:
     """(source, target, mode words) of what is bound into each container without being declared as a volume."""
-    bundle = paths.bundle(name)
+    mode = "ro" if spec["read_only"] else "rw"
     found: list[tuple[str, str, tuple[str, ...]]] = [
-        (f"{bundle}/{file}", f"/etc/{file}", ("rw", "rprivate")) for file in BUNDLE_FILES
+        (f"{paths.etc(name)}/{file}", f"/etc/{file}", (mode, "rprivate")) for file in NAME_FILES
     ]
     if spec["secrets"]:
         found.append((secrets_directory(paths, name), SECRETS_INSIDE, SECRETS_MODE))

@@ -110,7 +110,7 @@ def _network(host: Host, name: str, spec: Spec, pid: int) -> list[Drift]:
 def _names(host: Host, name: str, spec: Spec, lines: Mapping[str, str]) -> list[Drift]:
     found = []
     for file, content in attach.name_files(host, name, spec, lines).items():
-        path = f"{host.paths.bundle(name)}/{file}"
+        path = f"{host.paths.etc(name)}/{file}"
         try:
             with open(path) as stream:
                 # Whoever is inside may have made it as large as the disk.

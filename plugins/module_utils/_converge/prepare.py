@@ -193,13 +193,14 @@ def bundle(host: Host, name: str, spec: Spec) -> None:
                 hint="start it first",
             )
     directory = host.paths.bundle(name)
+    os.makedirs(host.paths.etc(name), mode=0o755, exist_ok=True)  # first: who sees the bundle may write there
     os.makedirs(f"{directory}/rootfs", mode=0o711, exist_ok=True)
     if spec["secrets"]:
         write_secrets(host.paths, name, spec)
     else:
         remove_secrets(host.paths, name)
-    for file in compile.BUNDLE_FILES:
-        os.close(os.open(f"{directory}/{file}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    for file in compile.NAME_FILES:
+        os.close(os.open(f"{host.paths.etc(name)}/{file}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     _write(f"{directory}/config.json", compile.config(spec, around))
     _write(f"{directory}/monitor.json", compile.monitor(spec, around))
     applied(host.paths, name, {**spec, "image_id": around.image.id})
