@@ -341,7 +341,8 @@ options:
     type: bool
   secrets:
     description:
-      - Files in memory below C(/run/secrets). Their content is kept nowhere else, and compared by a salted digest.
+      - Files in memory below C(/run/secrets). Their content is kept nowhere else, and compared by a hash under a key
+        that is in memory too. After a reboot the task that has them must run before the container can start.
     type: list
     elements: dict
     suboptions:

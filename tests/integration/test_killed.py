@@ -49,7 +49,7 @@ EFFECTS = [
     "drop_attachment",
     "home",
     "bundle",
-    "write_secrets",
+    "write",
     "write_in_place",
     "sync",
     "apply",

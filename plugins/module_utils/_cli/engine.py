@@ -109,6 +109,7 @@ def _converge() -> None:
         prune,
         restore,
         running,
+        secrets,
         security,
         stack_options,
         stacks,

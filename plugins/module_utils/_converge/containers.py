@@ -13,7 +13,7 @@ from .._errors import OptionError
 from .._kernel.file import remove_tree
 from .._network import names, sandbox
 from .._paths import Paths
-from . import attach, checks, drift, jobs, live, networks, prepare, store, users, volumes
+from . import attach, checks, drift, jobs, live, networks, prepare, secrets, store, users, volumes
 from .container_options import OPTIONS, defaults
 from .host import Host
 from .jobs import Call, Job
@@ -90,18 +90,12 @@ def _shown_secrets(spec: Mapping[str, Any]) -> Spec:
     return {"secrets": [secret["name"] for secret in spec["secrets"]]} if spec.get("secrets") else {}
 
 
-def _secret_words(wanted: list[Spec], present: list[Spec]) -> tuple[list[str], list[str]]:
+def _secret_words(wanted: list[Spec], present: list[Spec], rotated: set[str]) -> tuple[list[str], list[str]]:
     """Of each secret its owner and mode, and whether its content is another one: never what it is."""
 
     def words(secret: Spec) -> str:
         return f"{secret['name']} {secret['uid']}:{secret['gid']} {secret['mode']:04o}"
 
-    have = {secret["name"]: secret for secret in present}
-    rotated = {
-        secret["name"]
-        for secret in wanted
-        if secret["name"] in have and not prepare.same_content(secret, have[secret["name"]])
-    }
     after = [f"{words(secret)} (new content)" if secret["name"] in rotated else words(secret) for secret in wanted]
     return [words(secret) for secret in present], after
 
@@ -148,7 +142,7 @@ def _create_all(host: Host, steps: list[Step]) -> None:
     Names and rules can be made from that. What is to start gets its links when its turn comes.
     """
     made = [step.payload for step in steps]
-    store.write_specs(host.paths, KIND, {name: declared(host, spec) for name, spec, dummy in made})
+    store.write_specs(host.paths, KIND, {name: declared(host, name, spec) for name, spec, dummy in made})
     reserve(host, [(name, spec) for name, spec, dummy in made])
     for name, spec, started in made:
         _furnish(host, name, spec)
@@ -156,9 +150,9 @@ def _create_all(host: Host, steps: list[Step]) -> None:
             _equip(host, name, spec)
 
 
-def declared(host: Host, spec: Spec) -> Spec:
+def declared(host: Host, name: str, spec: Spec) -> Spec:
     image = host.image(spec["image"])
-    return prepare.stored({**spec, "image_id": image.id if image else ""})
+    return prepare.stored(host.paths, name, {**spec, "image_id": image.id if image else ""})
 
 
 def reserve(host: Host, made: Iterable[tuple[str, Spec]], *, starting: bool = True) -> None:
@@ -243,9 +237,9 @@ def _settle(host: Host, name: str, desired: Mapping[str, Any], *, running: bool,
 
 
 def _change(host: Host, present: Present, spec: Spec, desired: Mapping[str, Any]) -> Plan:
-    name, target, old = present.name, f"container {present.name}", present.spec or {}
+    name, target = present.name, f"container {present.name}"
     pid = present.pid
-    changed = _changed_options(host, spec, old)
+    changed = _changed_options(host, present, spec)
     costs = [option.cost for option in OPTIONS if option.name in changed and option.cost is not None]
     worst = max([*costs, Cost.recreate if desired.get("recreate") else Cost.live])
     active = bool(pid) or present.status.get("status") == "restarting"
@@ -293,14 +287,17 @@ def _wanted(desired: Mapping[str, Any]) -> bool | None:
     return None if state == "present" else state in ("started", "healthy")
 
 
-def _changed_options(host: Host, spec: Spec, old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _changed_options(host: Host, present: Present, spec: Spec) -> dict[str, tuple[Any, Any]]:
     """Option: (before, after)."""
+    old = present.spec or {}
     found: dict[str, tuple[Any, Any]] = {}
     for option in OPTIONS:
         before, after = old.get(option.name, option.default), spec[option.name]
         if option.name == "secrets":
-            if not prepare.same_secrets(after, before):
-                found["secrets"] = _secret_words(after, before)
+            where, running = (host.paths, present.name), bool(present.pid)
+            if not secrets.same(*where, after, before, running=running):
+                rotated = secrets.rotated(*where, after, before, running=running)
+                found["secrets"] = _secret_words(after, before, rotated)
         elif not option.same(after, before):
             found[option.name] = (before, after)
     if "image" not in found:
@@ -339,7 +336,7 @@ def _live(host: Host, present: Present, spec: Spec, result: Plan, changed: set[s
     old = _revived(present.spec or {})
 
     def do() -> None:
-        old["secrets"] = prepare.held_secrets(host.paths, present.name, old)
+        old["secrets"] = secrets.held(host.paths, present.name, old["secrets"])
         _apply_live(host, present, spec, old, changed, drifts)
 
     def undo() -> None:
@@ -386,7 +383,7 @@ def _apply_live(
 ) -> None:
     name, pid = present.name, present.pid
     drifted = {item.option for item in drifts}
-    store.write_spec(host.paths, KIND, name, declared(host, spec))
+    store.write_spec(host.paths, KIND, name, declared(host, name, spec))
     if pid:
         _apply_to_process(host, name, pid, spec, old, changed | drifted)
     if changed & live.NAMED or any(
@@ -431,7 +428,7 @@ def _apply_to_process(host: Host, name: str, pid: int, spec: Spec, old: Spec, op
     if "volumes" in options:
         live.apply_volumes(host, name, pid, spec, old)
     if "secrets" in options and spec["secrets"] and old.get("secrets"):
-        prepare.write_secrets(host.paths, name, spec)
+        secrets.write(host.paths, name, spec["secrets"])
     elif "secrets" in options:
         live.swap_secrets(host, name, pid, spec)
 
@@ -447,8 +444,8 @@ def _replace(
     was_running, was_stopped = bool(present.pid), prepare.is_stopped(host.paths, name)
 
     def change() -> None:
-        old["secrets"] = prepare.held_secrets(host.paths, name, old)
-        store.write_spec(host.paths, KIND, name, declared(host, spec))
+        old["secrets"] = secrets.held(host.paths, name, old["secrets"])
+        store.write_spec(host.paths, KIND, name, declared(host, name, spec))
         if cost is Cost.recreate:
             set_aside(host, name)
         gone = _networks_left(host, name, spec)

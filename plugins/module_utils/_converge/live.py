@@ -19,7 +19,7 @@ from .._kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, open_root, o
 from .._rootfs import ops
 from .._rootfs import options as mount_options
 from .._rootfs import target as target_place
-from . import attach, compile, prepare
+from . import attach, compile, secrets
 from .container_options import tmpfs_target, volume_parts
 from .host import Host
 from .inside import inside, mounted_at
@@ -276,7 +276,7 @@ def _binds(host: Host, spec: Spec) -> list[Bind]:
 def swap_secrets(host: Host, name: str, pid: int, spec: Spec) -> None:
     """The first secret brings the directory, the last takes it away."""
     if spec["secrets"]:
-        prepare.write_secrets(host.paths, name, spec)
+        secrets.write(host.paths, name, spec["secrets"])
         source = compile.secrets_directory(host.paths, name)
         mount_volume(pid, source, compile.SECRETS_INSIDE, compile.SECRETS_MODE)
     else:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,11 +13,10 @@ from typing import Any
 
 from .._errors import NotFoundError, OptionError, StateError
 from .._image.store import Image
-from .._kernel import mount as m
 from .._kernel.file import make_like, remove_tree, write_atomic
 from .._kernel.process import alive
 from .._paths import Paths
-from . import compile, identity, store, users
+from . import compile, identity, secrets, store, users
 from .container_options import volume_parts
 from .host import Host
 
@@ -196,9 +194,9 @@ def bundle(host: Host, name: str, spec: Spec) -> None:
     os.makedirs(host.paths.etc(name), mode=0o755, exist_ok=True)  # first: who sees the bundle may write there
     os.makedirs(f"{directory}/rootfs", mode=0o711, exist_ok=True)
     if spec["secrets"]:
-        write_secrets(host.paths, name, spec)
+        secrets.write(host.paths, name, spec["secrets"])
     else:
-        remove_secrets(host.paths, name)
+        secrets.remove(host.paths, name)
     for file in compile.NAME_FILES:
         os.close(os.open(f"{host.paths.etc(name)}/{file}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     _write(f"{directory}/config.json", compile.config(spec, around))
@@ -212,96 +210,16 @@ def monitor(host: Host, name: str, spec: Spec) -> None:
 
 
 def applied(paths: Paths, name: str, spec: Spec) -> None:
-    _write(f"{paths.bundle(name)}/applied.json", stored(spec))
+    _write(f"{paths.bundle(name)}/applied.json", stored(paths, name, spec))
 
 
 def _write(path: str, data: Any) -> None:
     write_atomic(path, json.dumps(data, sort_keys=True).encode(), mode=0o600, durable=False)
 
 
-def stored(spec: Spec) -> dict[str, Any]:
-    """The spec as it may lie on a disk: of secrets only who may read them, and a salted digest."""
-    return {**spec, "secrets": [_digested(secret) for secret in spec["secrets"]]}
-
-
-def _digested(secret: Mapping[str, Any]) -> dict[str, Any]:
-    if "content" not in secret:
-        return dict(secret)
-    salt = os.urandom(16).hex()
-    kept = {key: value for key, value in secret.items() if key != "content"}
-    return {**kept, "salt": salt, "digest": digest(salt, secret["content"])}
-
-
-def digest(salt: str, content: str) -> str:
-    """Slow on purpose: a secret may be short, and its digest lies on a disk."""
-    return hashlib.pbkdf2_hmac("sha256", content.encode(), bytes.fromhex(salt), 20000).hex()
-
-
-def same_secrets(declared: list[dict[str, Any]], present: list[dict[str, Any]]) -> bool:
-    """Without knowing what is stored: each declared content is digested with the stored salt."""
-    have = {entry["name"]: entry for entry in present}
-    if set(have) != {entry["name"] for entry in declared}:
-        return False
-    return all(_same_secret(entry, have[entry["name"]]) for entry in declared)
-
-
-def _same_secret(declared: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
-    same = all(declared[key] == present[key] for key in ("uid", "gid", "mode"))
-    return same and same_content(declared, present)
-
-
-def same_content(declared: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
-    if "content" not in declared:
-        return declared.get("digest") == present.get("digest")
-    return present.get("content") == declared["content"] or present.get("digest") == digest(
-        present.get("salt", ""), declared["content"]
-    )
-
-
-def write_secrets(paths: Paths, name: str, spec: Spec) -> None:
-    """Files in memory. A directory is bound inside, so that a file that is replaced is seen."""
-    base = f"{paths.run}/secrets"
-    os.makedirs(base, mode=0o700, exist_ok=True)
-    if not os.path.ismount(base):
-        m.mount("vessel-secrets", base, "tmpfs", m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC, "mode=700,size=16m")
-    directory = compile.secrets_directory(paths, name)
-    os.makedirs(directory, mode=0o755, exist_ok=True)
-    wanted = {secret["name"]: secret for secret in spec["secrets"]}
-    for file in os.listdir(directory):
-        if file not in wanted:
-            os.unlink(f"{directory}/{file}")
-    for file, secret in wanted.items():
-        path = f"{directory}/{file}"
-        if "content" in secret:
-            write_atomic(path, secret["content"].encode(), mode=0o600, durable=False)
-        if not os.path.exists(path):
-            hint = "secrets are kept in memory alone; run the play that has them"
-            raise StateError(f"container {name}: the content of the secret {file} is gone", hint=hint)
-        os.chown(path, secret["uid"], secret["gid"])
-        os.chmod(path, secret["mode"])
-
-
-def held_secrets(paths: Paths, name: str, spec: Spec) -> list[dict[str, Any]]:
-    """With their contents, which lie in memory and nowhere else: who may have to bring them back reads them first."""
-    directory = compile.secrets_directory(paths, name)
-    found = []
-    for secret in spec["secrets"]:
-        try:
-            with open(f"{directory}/{secret['name']}", encoding="utf-8", newline="") as file:
-                found.append({**secret, "content": file.read()})
-        except (FileNotFoundError, UnicodeDecodeError):
-            found.append(secret)
-    return found
-
-
-def remove_secrets(paths: Paths, name: str) -> None:
-    directory = compile.secrets_directory(paths, name)
-    if os.path.isdir(directory):
-        remove_tree(directory)
-    base = os.path.dirname(directory)
-    if os.path.ismount(base) and not os.listdir(base):
-        m.umount2(base, m.MNT_DETACH)
-        os.rmdir(base)
+def stored(paths: Paths, name: str, spec: Spec) -> dict[str, Any]:
+    """The spec as it may lie on a disk; the same each time for the same spec."""
+    return {**spec, "secrets": secrets.stored(paths, name, spec["secrets"])}
 
 
 def remember_stopped(paths: Paths, name: str, stopped: bool) -> None:
@@ -319,7 +237,7 @@ def is_stopped(paths: Paths, name: str) -> bool:
 
 def discard(paths: Paths, name: str) -> None:
     """Everything of a container that is stopped and off its networks."""
-    remove_secrets(paths, name)
+    secrets.remove(paths, name)
     remove_tree(paths.bundle(name))
     base = paths.resource(KIND, name)
     for entry in ("upper", "work"):
