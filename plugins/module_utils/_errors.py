@@ -35,8 +35,12 @@ class VesselError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.message} ({self.hint})" if self.hint else self.message
-        if self.undo_errors:
-            text += "; while undoing: " + "; ".join(str(error) for error in self.undo_errors)
+        # Undoing may fail of the same, a disk that is full for one; it is told once.
+        others = [said for said in dict.fromkeys(map(str, self.undo_errors)) if said != text]
+        if others:
+            text += "; while undoing: " + "; ".join(others)
+        elif self.undo_errors:
+            text += "; undoing fails in the same way"
         return text
 
 

@@ -49,10 +49,19 @@ def fill(place: Place) -> Path:
 def test_a_change_that_can_not_be_written(place):
     place.task("container", **BOX)
     filling = fill(place)
-    for change in ({"env": {"A": "b"}}, {"recreate": True}, {"memory": "32m"}):
+    for change, file in (
+        ({"env": {"A": "b"}}, "spec.json"),
+        ({"recreate": True}, "previous"),
+        ({"memory": "32m"}, "spec.json"),
+    ):
         failed = place.task("container", fails=True, **BOX, **change)
-        assert "spec.json: No space left on device" in failed["msg"]
+        assert failed["msg"].count("No space left on device") == 1
+        assert f"{file}: No space left on device" in failed["msg"]
+        assert "undoing" not in failed["msg"]
         assert place.facts("box")["state"] == "running"
+    process = place.process("box")
+    assert place.task("container", **BOX, restart=True)["changed"]  # a process anew needs no disk
+    assert place.process("box") != process
     filling.unlink()
     assert not place.task("container", **BOX)["changed"]
     fill(place)

@@ -337,9 +337,11 @@ def _live(host: Host, present: Present, spec: Spec, result: Plan, changed: set[s
 
     def do() -> None:
         old["secrets"] = secrets.held(host.paths, present.name, old["secrets"])
+        store.write_spec(host.paths, KIND, present.name, declared(host, present.name, spec))
         _apply_live(host, present, spec, old, changed, drifts)
 
     def undo() -> None:
+        store.write_spec(host.paths, KIND, present.name, declared_again(present))
         _apply_live(host, prepare.look(host.paths, present.name), old, spec, changed, [])
 
     if present.pid and "volumes" in changed:
@@ -383,7 +385,6 @@ def _apply_live(
 ) -> None:
     name, pid = present.name, present.pid
     drifted = {item.option for item in drifts}
-    store.write_spec(host.paths, KIND, name, declared(host, name, spec))
     if pid:
         _apply_to_process(host, name, pid, spec, old, changed | drifted)
     if changed & live.NAMED or any(
@@ -461,9 +462,7 @@ def _replace(
     def undo() -> None:
         host.client().call("remove", name=name)
         bring_back(host, name)
-        # On a full disk the new one was not written, and the old one can't be.
-        if store.read_spec(host.paths, KIND, name) != declared_again(present):
-            store.write_spec(host.paths, KIND, name, declared_again(present))
+        store.write_spec(host.paths, KIND, name, declared_again(present))
         gone = _networks_left(host, name, old)
         reserve(host, [(name, old)])
         attach.disconnect(host, gone)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from .._errors import MonitorError
 from .._image.store import Image, Store
-from .._kernel.file import write_atomic
+from .._kernel.file import holds, write_atomic
 from .._network.model import Endpoint, Network, Port
 from .._network.observe import Snapshot
 from .._paths import Paths
@@ -110,7 +110,8 @@ class Host:
         directory = f"{self.paths.run}/endpoints"
         os.makedirs(directory, mode=0o700, exist_ok=True)
         data = json.dumps(self.attachments[name].to_json()).encode()
-        write_atomic(f"{directory}/{name}.json", data, durable=False)
+        if not holds(f"{directory}/{name}.json", data):
+            write_atomic(f"{directory}/{name}.json", data, durable=False)
 
     def drop_attachment(self, name: str) -> None:
         self.attachments.pop(name, None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._errors import NotFoundError, OptionError, StateError
 from .._image.store import Image
-from .._kernel.file import make_like, remove_tree, write_atomic
+from .._kernel.file import holds, make_like, remove_tree, write_atomic
 from .._kernel.process import alive
 from .._paths import Paths
 from . import compile, identity, secrets, store, users
@@ -214,7 +214,9 @@ def applied(paths: Paths, name: str, spec: Spec) -> None:
 
 
 def _write(path: str, data: Any) -> None:
-    write_atomic(path, json.dumps(data, sort_keys=True).encode(), mode=0o600, durable=False)
+    text = json.dumps(data, sort_keys=True).encode()
+    if not holds(path, text):
+        write_atomic(path, text, mode=0o600, durable=False)
 
 
 def stored(paths: Paths, name: str, spec: Spec) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from .._errors import KernelError, StoreError
+from .._kernel.file import holds
 from .._paths import Paths
 
 _FILE = "spec.json"
@@ -42,7 +43,10 @@ def read_spec(paths: Paths, kind: str, name: str) -> Optional[dict[str, Any]]:
 
 
 def write_spec(paths: Paths, kind: str, name: str, spec: dict[str, Any]) -> None:
+    """What is there already is not written again: a restart needs no disk, and a full one lets an undo pass."""
     directory, data = paths.resource(kind, name), json.dumps(spec, indent=1, sort_keys=True).encode()
+    if holds(f"{directory}/{_FILE}", data):
+        return
     for last in (False, True):
         make_directory(paths, directory)
         try:

@@ -35,6 +35,15 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = T
         raise KernelError("write", path, error.errno or 0) from None
 
 
+def holds(path: str, data: bytes) -> bool:
+    """Is that what is in the file?"""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(data) + 1) == data
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:

@@ -179,15 +179,19 @@ def test_an_error_of_the_engine_is_one_sentence(task, error, sentence, kind):
     assert (result["failed"], result["msg"], result["error_type"]) == (True, sentence, kind)
 
 
-def test_what_failed_while_undoing_travels_along(task):
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [("one", "two", "one; while undoing: two"), ("full", "full", "full; undoing fails in the same way")],
+)
+def test_what_failed_while_undoing_travels_along(task, first, second, told):
     def fail(error):
         raise error
 
     def converge(module):
-        return Plan([Step("a", "do", lambda: fail(StoreError("one")), undo=lambda: fail(StoreError("two")))]), dict
+        return Plan([Step("a", "do", lambda: fail(StoreError(first)), undo=lambda: fail(StoreError(second)))]), dict
 
     result = task(converge, name="x")
-    assert result["msg"] == "one; while undoing: two"
+    assert result["msg"] == told
     assert result["actions"] == ["a: do"]
 
 
