@@ -175,7 +175,7 @@ def make_ready(host: Host, name: str, spec: Spec) -> None:
 def _furnish(host: Host, name: str, spec: Spec) -> None:
     """Writable layer, and the place of its names."""
     prepare.home(host, name, prepare.image_of(host, spec))
-    os.makedirs(host.paths.bundle(name), mode=0o711, exist_ok=True)
+    prepare.place(host.paths, name)
     attach.touch(host, name, [endpoint.network for endpoint in host.attachments[name].endpoints])
 
 

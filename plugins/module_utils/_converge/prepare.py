@@ -181,6 +181,12 @@ def home(host: Host, name: str, image: Image) -> None:
         write_atomic(marker, json.dumps(layers).encode(), durable=False)
 
 
+def place(paths: Paths, name: str) -> None:
+    """The directories of its names and of its bundle, in this order: who sees the bundle may write the names."""
+    os.makedirs(paths.etc(name), mode=0o755, exist_ok=True)
+    os.makedirs(f"{paths.bundle(name)}/rootfs", mode=0o711, exist_ok=True)
+
+
 def bundle(host: Host, name: str, spec: Spec) -> None:
     """config.json and monitor.json, and applied.json last: it says that all of it is as this spec has it."""
     around = surroundings(host, name, spec)
@@ -191,8 +197,7 @@ def bundle(host: Host, name: str, spec: Spec) -> None:
                 hint="start it first",
             )
     directory = host.paths.bundle(name)
-    os.makedirs(host.paths.etc(name), mode=0o755, exist_ok=True)  # first: who sees the bundle may write there
-    os.makedirs(f"{directory}/rootfs", mode=0o711, exist_ok=True)
+    place(host.paths, name)
     if spec["secrets"]:
         secrets.write(host.paths, name, spec["secrets"])
     else:
