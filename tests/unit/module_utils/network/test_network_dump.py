@@ -54,16 +54,18 @@ def one(name: str, index: int, flags: int = 2):
     return lambda sequence: message(dump.RTM_NEWLINK, link(name, index), sequence, flags)
 
 
+def refused(code: int):
+    return lambda sequence: message(dump.NLMSG_ERROR, struct.pack("=i", -code), sequence)
+
+
 def test_an_answer_in_pieces_is_one():
-    both = lambda sequence: one("a", 1)(sequence) + one("bcd", 2)(sequence)  # noqa: E731
-    links = reader(both, one("e", 3), done()).links()
+    links = reader(lambda number: one("a", 1)(number) + one("bcd", 2)(number), one("e", 3), done()).links()
     assert list(links) == ["a", "bcd", "e"]
     assert links["bcd"] == Link(2, "bcd", "veth", True, 1500, "02:42:00:00:00:01", 7, 0)
 
 
 def test_what_is_left_of_an_older_answer_is_passed_over():
-    stale = lambda sequence: one("old", 9)(sequence - 1)  # noqa: E731
-    assert list(reader(stale, one("new", 1), done()).links()) == ["new"]
+    assert list(reader(lambda number: one("old", 9)(number - 1), one("new", 1), done()).links()) == ["new"]
 
 
 def test_a_torn_answer_is_asked_for_again_and_the_last_is_better_than_none():
@@ -73,15 +75,13 @@ def test_a_torn_answer_is_asked_for_again_and_the_last_is_better_than_none():
 
 
 def test_the_kernels_refusal_has_its_errno():
-    refusal = lambda sequence: message(dump.NLMSG_ERROR, struct.pack("=i", -1), sequence)  # noqa: E731
     with pytest.raises(KernelError) as caught:
-        reader(refusal).links()
+        reader(refused(1)).links()
     assert caught.value.errno == 1
 
 
 def test_no_such_link_is_none():
-    refusal = lambda sequence: message(dump.NLMSG_ERROR, struct.pack("=i", -19), sequence)  # noqa: E731
-    assert reader(refusal).link("a") is None
+    assert reader(refused(19)).link("a") is None
     assert reader(one("a", 4)).link("a").index == 4
 
 
