@@ -9,6 +9,7 @@ import contextlib
 import os
 import resource
 import signal
+import time
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge import store
@@ -97,14 +98,18 @@ def test_what_a_killed_writer_left_is_swept(paths):
 
 def test_a_lock_keeps_others_out_and_its_file_goes(paths):
     read, write = os.pipe()
+    held, tell = os.pipe()
+    pid = os.fork()  # before there is a lock: a child inherits those that there are
+    if pid == 0:
+        try:
+            os.read(held, 1)
+            with store.lock(paths, "images", "debian/base:12"):
+                os.write(write, b"child")
+        finally:
+            os._exit(0)
     with store.lock(paths, "images", "debian/base:12"):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                with store.lock(paths, "images", "debian/base:12"):
-                    os.write(write, b"child")
-            finally:
-                os._exit(0)
+        os.write(tell, b"x")
+        time.sleep(0.05)
         os.set_blocking(read, False)
         with pytest.raises(BlockingIOError):
             os.read(read, 5)
