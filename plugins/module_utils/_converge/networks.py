@@ -8,7 +8,8 @@ A declared network is in the kernel always, whether a container is on it or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
@@ -23,6 +24,7 @@ from .network_options import OPTIONS, complete, to_model
 from .plan import Plan, Step
 
 KIND = "networks"
+Networks = dict[str, Network]
 # What an attached container has of its network: it must follow when one of these changes.
 _FOLLOWED = ("subnet", "gateway", "ip_range", "subnet6", "gateway6", "internal", "mtu")
 # Which options the kernel's values come from.
@@ -45,7 +47,7 @@ def plan(
     *,
     whole: bool = False,
     seen: Optional[Snapshot] = None,
-    others: Optional[dict[str, Network]] = None,
+    others: Optional[Networks] = None,
 ) -> Plan:
     """What makes the network as desired; ``firewall.plan`` comes after it, once for all networks.
 
@@ -67,7 +69,9 @@ def plan(
     if stored is not None:
         _check_fixed(paths, name, spec, stored)
     others[name] = to_model(paths, name, spec)
-    return _creation(paths, name, spec, seen) if stored is None else _change(paths, name, stored, spec, seen)
+    if stored is None:
+        return _creation(paths, name, spec, desired, others)
+    return _change(paths, name, stored, spec, seen, others)
 
 
 def _routes(paths: Paths, name: str, seen: Snapshot) -> list[str]:
@@ -101,22 +105,59 @@ def _check_fixed(paths: Paths, name: str, spec: dict[str, Any], stored: dict[str
 _FIXED = {"subnet": "ipv4_address", "subnet6": "ipv6_address"}
 
 
-def _creation(paths: Paths, name: str, spec: dict[str, Any], seen: Snapshot) -> Plan:
-    network = to_model(paths, name, spec)
+def _creation(paths: Paths, name: str, spec: dict[str, Any], given: Mapping[str, Any], others: Networks) -> Plan:
+    made: list[Network] = []
 
     def do() -> None:
-        # Stored first: whatever a kill leaves in the kernel has a name in the store by then.
-        store.write_spec(paths, KIND, name, spec)
-        _ensure(network)
+        with _ours_alone():
+            seen = snapshot()
+            known = store.read_spec(paths, KIND, name)
+            if known is None:
+                _look_again(paths, name, spec, given, others, seen)
+                made.append(to_model(paths, name, spec))
+                # Stored first: whatever a kill leaves in the kernel has a name in the store by then.
+                store.write_spec(paths, KIND, name, spec)
+            else:
+                spec.update(known)  # another container brought the network that everybody is on
+            others[name] = to_model(paths, name, spec)
+            _ensure(others[name], seen)
 
     def undo() -> None:
-        _remove(paths, network)
-        firewall.sync(paths)
+        for network in made:
+            _remove(paths, network)
+            firewall.sync(paths)
 
     return Plan([Step(f"network {name}", "create", do, undo, after=spec)])
 
 
-def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any], seen: Snapshot) -> Plan:
+@contextlib.contextmanager
+def _ours_alone() -> Iterator[None]:
+    """No network is made on this host meanwhile, of whatever installation: all have the same routes. The lock is the
+    default installation's, which every other one knows the way to."""
+    with store.lock(Paths(), "host", KIND):
+        yield
+
+
+def _look_again(
+    paths: Paths, name: str, spec: dict[str, Any], given: Mapping[str, Any], others: Networks, seen: Snapshot
+) -> None:
+    """What was free when it was planned may be taken by now. A subnet that nobody named becomes another one."""
+    rest = {**others, **firewall.networks(paths)}
+    rest.pop(name, None)
+    routes = _routes(paths, name, seen)
+    try:
+        _check_overlaps(spec, {}, list(rest.values()), routes)
+    except OptionError:
+        if given.get("subnet"):
+            raise
+        taken = [*routes, *(network.subnet for network in rest.values())]
+        spec.update(complete({**given, "name": name}, None, name=name, tag=paths.tag, taken=taken, whole=True))
+        _check_overlaps(spec, {}, list(rest.values()), routes)
+
+
+def _change(
+    paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any], seen: Snapshot, others: Networks
+) -> Plan:
     network = to_model(paths, name, spec)
     changed = [option for option in OPTIONS if not option.same(spec[option.name], stored.get(option.name))]
     names = {option.name for option in changed}
@@ -125,13 +166,18 @@ def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any
     result = Plan()
 
     def do() -> None:
-        store.write_spec(paths, KIND, name, spec)
-        _ensure(network)
+        with _ours_alone():
+            now = snapshot()
+            rest = {**others, **firewall.networks(paths)}
+            rest.pop(name, None)
+            _check_overlaps(spec, stored, list(rest.values()), _routes(paths, name, now))
+            store.write_spec(paths, KIND, name, spec)
+            _ensure(network, now)
         follow()
 
     def undo() -> None:
         store.write_spec(paths, KIND, name, stored)
-        _ensure(to_model(paths, name, stored))
+        _ensure(to_model(paths, name, stored), snapshot())
         follow()
         firewall.sync(paths)
 
@@ -161,9 +207,9 @@ def _follower(paths: Paths, name: str, changed: set[str], attached: list[Endpoin
     return lambda: containers.readdress(paths, name)
 
 
-def _ensure(network: Network) -> None:
+def _ensure(network: Network, seen: Snapshot) -> None:
     with Rtnl() as rtnl:
-        bridge.ensure(rtnl, network, Snapshot.take(rtnl))
+        bridge.ensure(rtnl, network, seen)
 
 
 def _absence(paths: Paths, name: str, stored: dict[str, Any] | None, seen: Snapshot, *, force: bool) -> Plan:
@@ -188,7 +234,7 @@ def removal(paths: Paths, name: str) -> Plan:
     def undo() -> None:
         if stored is not None:
             store.write_spec(paths, KIND, name, stored)
-            _ensure(network)
+            _ensure(network, snapshot())
             firewall.sync(paths)
 
     return Plan([Step(f"network {name}", "remove", lambda: _remove(paths, network), undo, before=stored)])
