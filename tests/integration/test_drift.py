@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,8 +59,8 @@ def place(tmp_path_factory):
     place.remove()
 
 
-def mended(place: Place, named: str, *, same_process: bool = True) -> None:
-    """Check mode names it; a run mends it; the next one finds nothing; nobody was restarted."""
+def mended(place: Place, named: str, *, same_process: bool = True) -> dict[str, Any]:
+    """Check mode names it; a run mends it; the next one finds nothing; nobody was restarted. What the run said."""
     before = {name: place.process(name) for name in STACK["containers"]} if same_process else {}
     announced = place.task("stack", check=True, **STACK)
     assert announced["changed"]
@@ -70,6 +71,7 @@ def mended(place: Place, named: str, *, same_process: bool = True) -> None:
     again = place.task("stack", check=True, **STACK)
     assert not again["changed"], again["actions"]
     assert {name: place.process(name) for name in before} == before
+    return done
 
 
 def cgroup(place: Place, controller: str, name: str = "db") -> Path:
@@ -169,6 +171,23 @@ def test_rules_flushed(place):
     subprocess.run(["nft", "flush", "table", "inet", place.paths.nft_table], check=True)
     assert rules(place) != before
     mended(place, "firewall")
+    assert rules(place) == before
+
+
+def test_a_port_is_missing_and_another_too_many(place):
+    """The task names them, and its diff shows nothing else."""
+    table, before = place.paths.nft_table, rules(place)
+    key = "ip_one_port { 127.0.0.1 . tcp . 28931 }"
+    subprocess.run(["nft", "delete", "element", "inet", table, *key.split()], check=True)
+    more = "{ udp . 28999 : 10.9.9.9 }"
+    subprocess.run(["nft", "add", "element", "inet", table, "ip_any_address", *more.split()], check=True)
+    told = mended(place, f"firewall {table}: mend port 28931/tcp on 127.0.0.1, port 28999/udp")
+    diff = {side: told["diff"][side][f"firewall {table}"] for side in ("before", "after")}
+    (before_diff,), (after_diff,) = (side.values() for side in diff.values())
+    assert before_diff["port 28999/udp"] == "10.9.9.9:?"
+    assert after_diff["port 28999/udp"] == "missing"
+    assert before_diff["port 28931/tcp on 127.0.0.1"].endswith(":?")
+    assert before_diff.keys() == after_diff.keys() == {"port 28931/tcp on 127.0.0.1", "port 28999/udp"}
     assert rules(place) == before
 
 

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import VesselError
 from ansible_collections.vessel.host.plugins.module_utils._kernel import namespaces
-from ansible_collections.vessel.host.plugins.module_utils._network import nftables
+from ansible_collections.vessel.host.plugins.module_utils._network import nft_compare, nftables
 from ansible_collections.vessel.host.plugins.module_utils._network.model import Network, Port
 from ansible_collections.vessel.host.plugins.module_utils._network.nftables import Target
 
@@ -49,7 +49,7 @@ def nft(*words):
 
 def names(networks=None, targets=None):
     commands = nftables.render(TABLE, networks or NETWORKS, TARGETS if targets is None else targets)
-    return [found.what for found in nftables.differences(commands, nftables.read(TABLE))]
+    return [found.what for found in nft_compare.differences(commands, nftables.read(TABLE))]
 
 
 def test_what_is_read_is_what_was_asked_for(alone):
@@ -69,8 +69,9 @@ def test_what_is_read_is_what_was_asked_for(alone):
         ("add rule inet rules forward counter accept", "rules of forward"),
         ("insert rule inet rules forward ip saddr 10.0.0.1 drop", "rules of forward"),
         ("add chain inet rules foreign", "chain foreign"),
-        ("delete element inet rules ip_any_port { tcp . 8080 }", "map ip_any_port"),
-        ("add element inet rules ip_any_address { tcp . 9999 : 10.9.9.9 }", "map ip_any_address"),
+        ("delete element inet rules ip_any_port { tcp . 8080 }", "port 8080/tcp"),
+        ("add element inet rules ip_any_address { tcp . 9999 : 10.9.9.9 }", "port 9999/tcp"),
+        ("delete element inet rules ip6_one_address { 2001:db8::1 . sctp . 443 }", "port 443/sctp on 2001:db8::1"),
         ("delete element inet rules bridges { br-two }", "set bridges"),
     ],
 )
@@ -82,11 +83,35 @@ def test_what_others_change_is_seen_and_replaced(alone, command, named):
 
 
 def test_a_changed_declaration_is_named_by_what_it_changes(alone):
-    assert names(targets=TARGETS[1:]) == ["map ip_any_address", "map ip_any_port"]
-    found = nftables.differences(nftables.render(TABLE, NETWORKS, TARGETS[1:]), nftables.read(TABLE))
-    assert "8080" in found[0].before[0]
-    assert found[0].after == []
+    assert names(targets=TARGETS[1:]) == ["port 8080/tcp"]
+    (found,) = nft_compare.differences(nftables.render(TABLE, NETWORKS, TARGETS[1:]), nftables.read(TABLE))
+    assert (found.before, found.after) == ("10.61.0.2:80", "missing")
+    moved = [Target(Port("0.0.0.0", 8080, 81), "10.61.0.9"), *TARGETS[1:]]
+    (found,) = nft_compare.differences(nftables.render(TABLE, NETWORKS, moved), nftables.read(TABLE))
+    assert (found.before, found.after) == ("10.61.0.2:80", "10.61.0.9:81")
     assert "rules of forward" in names(networks=NETWORKS[:1])
+
+
+def test_rules_are_told_in_nft_s_words(alone):
+    nft("add", "rule", "inet", "rules", "forward", "ip", "saddr", "10.0.0.1", "tcp", "dport", "81", "counter", "drop")
+    (found,) = nft_compare.differences(nftables.render(TABLE, NETWORKS, TARGETS), nftables.read(TABLE))
+    assert found.what == "rules of forward"
+    assert found.after == []
+    (rule,) = found.before
+    assert rule.startswith("ip saddr 10.0.0.1 tcp dport 81 ")
+    assert rule.endswith(" drop")
+    (found,) = nft_compare.differences(nftables.render(TABLE, NETWORKS[:2], TARGETS), nftables.read(TABLE))[-1:]
+    assert found.what == "set bridges"
+    assert found.before == ["br-three"]
+
+
+def test_what_is_published_is_read_back_with_whose_it_is(alone):
+    nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS, owner="the installation at /" + "x" * 200))
+    read = nftables.read(TABLE)
+    found = {(*target.port.key, target.port.container_port, target.address) for target in nft_compare.targets(read)}
+    assert found == {(*target.port.key, target.port.container_port, target.address) for target in TARGETS}
+    assert nft_compare.owner(read).startswith("the installation at /xxx")
+    assert TABLE in nftables.tables()
 
 
 def test_rules_do_not_grow_with_containers(alone):

@@ -199,6 +199,7 @@ def _network() -> None:
         ipam,
         model,
         names,
+        nft_compare,
         nftables,
         observe,
         ports,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from .._errors import DependencyError
-from .._network import nftables
+from .._network import nft_compare, nftables
 from .._network.bridge import Difference
 from .._network.model import Endpoint, Network, Port
 from .._network.nftables import Target
@@ -88,7 +88,8 @@ def render(paths: Paths, known: Optional[dict[str, Network]] = None) -> list[dic
     known = networks(paths) if known is None else known
     declared = [known[name] for name in sorted(known)]
     wanted = targets(paths)
-    return nftables.render(paths.nft_table, declared, wanted) if declared or wanted else []
+    owner = f"the installation at {paths.root}" if paths.root else "the installation of this host"
+    return nftables.render(paths.nft_table, declared, wanted, owner=owner) if declared or wanted else []
 
 
 def differences(paths: Paths) -> list[Difference]:
@@ -111,10 +112,11 @@ def _compare(wanted: list[Any], present: list[Any], last: dict[str, Any]) -> lis
     if not wanted or not present:
         words = ("present", "absent") if present else ("absent", "present")
         return [Difference("table", *words)] if wanted or present else []
-    if last.get("asked") != nftables.digest(wanted):
-        return [Difference("rules", "of an older declaration", "as declared")]
-    if last.get("shown") != nftables.digest(present):
-        return [Difference("rules", "changed by hand", "as declared")]
+    older = last.get("asked") != nftables.digest(wanted)
+    if older or last.get("shown") != nftables.digest(present):
+        # That something differs the digests say; in which words another version of nft tells it, they need not know.
+        words = ("of an older declaration" if older else "changed by hand", "as declared")
+        return nft_compare.differences(wanted, present) or [Difference("rules", *words)]
     return []
 
 
@@ -144,11 +146,23 @@ def plan(paths: Paths, *, planned: Optional[dict[str, Network]] = None, changed:
     wanted, last = render(paths), _last(paths)
     present = _present(paths, needed=bool(wanted or planned or changed))
     drift = _compare(wanted, present, last)
-    if not (drift or changed or (planned is not None and _compare(render(paths, planned), present, last))):
+    coming = _compare(render(paths, planned), present, last) if planned is not None else []
+    if not (drift or changed or coming):
         return Plan()
-    before, after = ({item.what: getattr(item, side) for item in drift} or None for side in ("before", "after"))
-    action = "mend" if drift else "update"
+    found = drift or coming
+    before, after = ({item.what: getattr(item, side) for item in found} or None for side in ("before", "after"))
+    action = f"{'mend' if drift else 'update'}{_named(found)}"
     return Plan([Step(f"firewall {paths.nft_table}", action, lambda: sync(paths), before=before, after=after)])
+
+
+def _named(found: list[Difference]) -> str:
+    """The first of what differs; the diff has all."""
+    names = [item.what for item in found if item.what != "table"]
+    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return "".join(f" {text}" for text in [", ".join(names[:_NAMED]), *more] if text)
+
+
+_NAMED = 4
 
 
 def _file(paths: Paths) -> str:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import DependencyError, VesselError
-from .bridge import Difference
 from .model import Network, Port
 
 FAMILY = "inet"
+_COMMENT = 120
 Json = dict[str, Any]
 
 
@@ -59,8 +59,11 @@ def _prefix(subnet: str) -> Json:
     return {"prefix": {"addr": address, "len": int(length)}}
 
 
-def render(table: str, networks: Iterable[Network], targets: Iterable[Target]) -> list[Json]:
-    """The commands that replace the table: add it (so that deleting can't fail), delete it, add it anew."""
+def render(table: str, networks: Iterable[Network], targets: Iterable[Target], *, owner: str = "") -> list[Json]:
+    """The commands that replace the table: add it (so that deleting can't fail), delete it, add it anew.
+
+    ``owner`` is where the installation lies, for whoever finds the table.
+    """
     networks, targets = list(networks), list(targets)
     head: Json = {"family": FAMILY, "name": table}
     commands: list[Json] = [{"add": {"table": head}}, {"delete": {"table": head}}, {"add": {"table": head}}]
@@ -76,6 +79,8 @@ def render(table: str, networks: Iterable[Network], targets: Iterable[Target]) -
     rules += [("forward", rule) for rule in _forward(networks)]
     for chain, expression in rules:
         commands.append({"add": {"rule": {"family": FAMILY, "table": table, "chain": chain, "expr": expression}}})
+    if owner:  # JSON has comments of rules alone, of at most 128 bytes
+        commands[-len(rules)]["add"]["rule"]["comment"] = owner[:_COMMENT]
     return commands
 
 
@@ -197,43 +202,6 @@ def _fence(link: str, others: str = "") -> list[list[Json]]:
     return rules
 
 
-def differences(commands: list[Json], present: list[Json]) -> list[Difference]:
-    """What the table that the kernel has (``read``) is not as the commands (``render``) make it, by name."""
-    if not present:
-        return [Difference("table", "absent", "present")]
-    wanted, seen = _by_name([command["add"] for command in commands[3:]]), _by_name(present)
-    found = []
-    for name in sorted(wanted.keys() | seen.keys()):
-        want, have = wanted.get(name, []), seen.get(name, [])
-        if want != have:
-            found.append(Difference(name, _without(have, want), _without(want, have)))
-    return found
-
-
-def _by_name(objects: list[Json]) -> dict[str, list[str]]:
-    """ "rules of CHAIN", "map NAME", …: what there is of it as text; rules in their order, elements in any."""
-    found: dict[str, list[str]] = {}
-    for item in objects:
-        for kind, body in item.items():
-            if kind == "rule":
-                rule = {key: value for key, value in body.items() if key in ("expr", "comment")}
-                found.setdefault(f"rules of {body['chain']}", []).append(_text(rule))
-            elif kind != "table":
-                rest = {key: value for key, value in body.items() if key not in ("elem", "handle")}
-                found[f"{kind} {body['name']}"] = [_text(rest), *sorted(map(_text, body.get("elem") or []))]
-    return found
-
-
-def _without(one: list[str], other: list[str]) -> list[str]:
-    """What is in one alone; where only the order differs, all of it."""
-    there = set(other)
-    return [text for text in one if text not in there] if set(one) != there else one
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
 def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -260,6 +228,12 @@ def read(table: str) -> list[Json]:
             if isinstance(body.get("elem"), list):
                 body["elem"].sort(key=lambda element: json.dumps(element, sort_keys=True))
     return objects
+
+
+def tables() -> list[str]:
+    """Names of all tables of the family, whoever made them."""
+    listed = json.loads(_nft(["-j", "list", "tables", FAMILY], ""))["nftables"]
+    return [item["table"]["name"] for item in listed if "table" in item]
 
 
 def _nft(arguments: list[str], text: str, *, missing: bool = False) -> str:

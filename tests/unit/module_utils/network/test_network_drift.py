@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._network import nftables, veth
+from ansible_collections.vessel.host.plugins.module_utils._network import nft_compare, nftables, veth
 from ansible_collections.vessel.host.plugins.module_utils._network.dump import Link, Route
 from ansible_collections.vessel.host.plugins.module_utils._network.model import Endpoint, Network, Port
 from ansible_collections.vessel.host.plugins.module_utils._network.nftables import Target
@@ -65,12 +65,12 @@ def as_read(commands):
 
 def test_rules_as_asked_for_are_no_difference():
     commands = nftables.render("t", [NETWORK], [Target(Port("0.0.0.0", 80, 80), "10.89.0.2")])
-    assert nftables.differences(commands, as_read(commands)) == []
-    assert [item.what for item in nftables.differences(commands, [])] == ["table"]
+    assert nft_compare.differences(commands, as_read(commands)) == []
+    assert [item.what for item in nft_compare.differences(commands, [])] == ["table"]
 
 
 def test_an_element_and_a_rule_are_named_by_their_place():
     before = nftables.render("t", [NETWORK], [Target(Port("0.0.0.0", 80, 80), "10.89.0.2")])
     after = nftables.render("t", [replace(NETWORK, internal=True)], [Target(Port("0.0.0.0", 81, 80), "10.89.0.2")])
-    names = [item.what for item in nftables.differences(after, as_read(before))]
-    assert names == ["map ip_any_address", "map ip_any_port", "rules of forward", "rules of postrouting"]
+    names = [item.what for item in nft_compare.differences(after, as_read(before))]
+    assert names == ["port 80/tcp", "port 81/tcp", "rules of forward", "rules of postrouting"]
