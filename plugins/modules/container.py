@@ -151,6 +151,8 @@ options:
       - Ports of the host that lead into the container, as V([[IP:]HOST_PORT:]PORT[/PROTOCOL]), also as ranges. Put
         them in quotes.
       - Without a host port a free one is chosen, and kept.
+      - A port that a program of the host, another container or another installation (O(root)) has is refused. A stopped
+        container does not hold its ports against other installations.
       - The host's own firewall still decides who gets that far.
     type: list
     elements: str

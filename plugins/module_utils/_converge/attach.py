@@ -34,8 +34,8 @@ def uses_sandbox(spec: Spec) -> bool:
     return spec["network_mode"] in (None, "none")
 
 
-def check(host: Host, name: str, spec: Spec) -> None:
-    """What can be refused before anything is done."""
+def check(host: Host, name: str, spec: Spec, *, starting: bool = False) -> None:
+    """What can be refused before anything is done. Who is ``starting`` and was stopped may find its ports taken."""
     if spec["networks"] and spec["network_mode"]:
         raise OptionError("network_mode", spec["network_mode"], "excludes networks; give one of both")
     if spec["published_ports"] and not network_names(spec):
@@ -46,7 +46,7 @@ def check(host: Host, name: str, spec: Spec) -> None:
             hint = "declare it with vessel.host.network first"
             raise OptionError(f"networks[{index}].name", entry["name"], "is no network of this host", hint=hint)
         _check_static(host, name, entry, network, f"networks[{index}]")
-    _check_ports(host, name, spec)
+    _check_ports(host, name, spec, starting=starting)
 
 
 def _check_static(host: Host, name: str, entry: Mapping[str, Any], network: Network, option: str) -> None:
@@ -75,13 +75,14 @@ def _owner(host: Host, network: str, address: str) -> str:
     return ""
 
 
-def _check_ports(host: Host, name: str, spec: Spec) -> None:
+def _check_ports(host: Host, name: str, spec: Spec, *, starting: bool) -> None:
     mine = host.attachments.get(name)
-    own = {port.key for port in mine.ports} if mine else set()
+    own = {port.key for port in mine.ports} if mine and (mine.running or not starting) else set()
     wanted = [port for port in parse_all(spec) if port.host_port and port.key not in own]
     if wanted:
         others = {other: item.ports for other, item in host.attachments.items() if other != name}
         ports.check("published_ports", wanted, others)
+        ports.check_elsewhere("published_ports", wanted, host.elsewhere)
 
 
 def parse_all(spec: Spec) -> list[Port]:
@@ -170,6 +171,8 @@ def _ports(host: Host, name: str, spec: Spec, present: Attachment) -> list[Port]
     for port in parse_all(spec):
         if port.host_port == 0:
             held = spare.get((port.host_ip, port.container_port, port.protocol))
+            if not held:
+                chosen.update(other.key for dummy, other in host.elsewhere)
             number = held.host_port if held else ports.choose(port.protocol, chosen)
             port = Port(port.host_ip, number, port.container_port, port.protocol)  # noqa: PLW2901
         result.append(port)

@@ -24,7 +24,7 @@ def check(host: Host, name: str, spec: Spec, state: str) -> None:
         raise OptionError(
             "image", None, f"is missing; the container {name} is not there yet, and needs one to be made from"
         )
-    attach.check(host, name, spec)
+    attach.check(host, name, spec, starting=state in ("started", "healthy"))
     aliases.check(host, name, spec)
     around = prepare.surroundings(host, name, spec)
     compile.config(spec, around)

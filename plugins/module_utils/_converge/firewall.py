@@ -74,6 +74,18 @@ def targets(paths: Paths) -> list[Target]:
     return found
 
 
+def elsewhere(paths: Paths) -> list[tuple[str, Port]]:
+    """(whose it is, port) of what other installations of this host publish. No socket listens for a published port, so
+    nothing but their tables tells of it."""
+    found = []
+    for table in nftables.tables():
+        if table != paths.nft_table and f"{table}-".startswith(f"{Paths().nft_table}-"):
+            objects = nftables.read(table)
+            whose = nft_compare.owner(objects) or f"the installation of the table {table}"
+            found += [(whose, target.port) for target in nft_compare.targets(objects)]
+    return found
+
+
 def _addresses(bodies: Iterable[dict[str, Any]]) -> list[str]:
     """The first address of each family: the first network is the one that has the default route."""
     found = []

@@ -64,6 +64,11 @@ class Host:
         return firewall.networks(self.paths)
 
     @cached_property
+    def elsewhere(self) -> list[tuple[str, Port]]:
+        """Ports of other installations: firewall.elsewhere."""
+        return firewall.elsewhere(self.paths)
+
+    @cached_property
     def snapshot(self) -> Snapshot:
         from .networks import snapshot
 

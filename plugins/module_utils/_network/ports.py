@@ -98,6 +98,21 @@ def check(option: str, ports: Iterable[Port], others: dict[str, list[Port]]) -> 
             raise OptionError(option, str(port), f"{problem}; choose another host port")
 
 
+def check_elsewhere(option: str, ports: Iterable[Port], elsewhere: Iterable[tuple[str, Port]]) -> None:
+    """Raise OptionError when another installation publishes a port already: of two that do, one loses without a word.
+
+    ``elsewhere`` are (whose it is, port).
+    """
+    known: dict[Key, list[tuple[str, Port]]] = {}
+    for whose, other in elsewhere:
+        known.setdefault(other.key, []).append((whose, other))
+    for port in ports:
+        for whose, other in known.get(port.key, ()):
+            if port.overlaps(other):
+                problem = f"names port {port.host_port}/{port.protocol}, which {whose} publishes"
+                raise OptionError(option, str(port), f"{problem}; choose another host port")
+
+
 def choose(protocol: str, taken: set[Key]) -> int:
     """A free dynamic port; it is added to ``taken``."""
     used = listening()
