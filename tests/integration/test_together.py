@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._kernel import namespaces
 
 from .options_box import Box, answers, until
 from .warm import PORT, WarmPlace
@@ -58,6 +62,51 @@ def test_one_port_on_two_addresses_of_the_host(crew: WarmPlace) -> None:
 
     crew.quartet("stack", stack({"a": serves("127.0.0.1"), "b": serves("127.0.0.2")}))
     assert until(lambda: answers(PORT + 9, "127.0.0.1") and answers(PORT + 9, "127.0.0.2"))
+
+
+def test_datagrams_go_where_their_port_goes(crew: WarmPlace) -> None:
+    """Who sends without a pause, from one port, reaches the container that has the published one now."""
+    owners = ("a", "b")
+
+    def declared(owner: str) -> dict[str, Any]:
+        ports = {name: [f"{PORT + 8}:53/udp"] if name == owner else [] for name in owners}
+        return stack({name: {**PLAIN, "published_ports": ports[name]} for name in owners})
+
+    crew.task("stack", **declared("a"))
+    with contextlib.ExitStack() as ends:
+        for name in owners:
+            ends.callback(answering(Box(crew, name)).close)
+        sender = ends.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        sender.settimeout(0.5)
+        sender.connect(("127.0.0.1", PORT + 8))
+        for owner in ("a", "b", "a"):
+            crew.task("stack", **declared(owner))
+            assert said(sender) == owner
+            crew.task("stack", **declared(""))
+            assert said(sender) == ""
+
+
+def answering(box: Box) -> socket.socket:
+    """A server in the container's network that tells its name to whoever asks."""
+    with namespaces.inside(f"/proc/{box.pid}/ns/net"):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("0.0.0.0", 53))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):  # it is closed
+            while True:
+                sock.sendto(box.name.encode(), sock.recvfrom(100)[1])
+
+    threading.Thread(target=serve, daemon=True).start()
+    return sock
+
+
+def said(sock: socket.socket) -> str:
+    try:
+        sock.send(b"?")
+        return sock.recv(100).decode().strip()
+    except OSError:
+        return ""
 
 
 def test_a_stack_with_conditions_stops_and_starts_again(crew: WarmPlace) -> None:

@@ -195,6 +195,7 @@ def _monitor() -> None:
 def _network() -> None:
     from .._network import (
         bridge,
+        conntrack,
         dump,
         ipam,
         model,

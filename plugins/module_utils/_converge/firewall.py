@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from .._errors import DependencyError
-from .._network import nft_compare, nftables
+from .._network import conntrack, nft_compare, nftables
 from .._network.bridge import Difference
+from .._network.dump import Reader
 from .._network.model import Endpoint, Network, Port
 from .._network.nftables import Target
 from .._paths import Paths
@@ -121,33 +122,51 @@ def _present(paths: Paths, *, needed: bool) -> list[Any]:
 
 
 def _compare(wanted: list[Any], present: list[Any], last: dict[str, Any]) -> list[Difference]:
+    stale = _stale(wanted, present, last)
+    if not stale:
+        return []
     if not wanted or not present:
-        words = ("present", "absent") if present else ("absent", "present")
-        return [Difference("table", *words)] if wanted or present else []
-    older = last.get("asked") != nftables.digest(wanted)
-    if older or last.get("shown") != nftables.digest(present):
-        # That something differs the digests say; in which words another version of nft tells it, they need not know.
-        words = ("of an older declaration" if older else "changed by hand", "as declared")
-        return nft_compare.differences(wanted, present) or [Difference("rules", *words)]
-    return []
+        return [Difference("table", *(("present", "absent") if present else ("absent", "present")))]
+    return nft_compare.differences(wanted, present) or [Difference("rules", stale, "as declared")]
+
+
+def _stale(wanted: list[Any], present: list[Any], last: dict[str, Any]) -> str:
+    """Why the table is to be written, in a word; empty when it is as declared. That something differs the digests say:
+    another version of nft may tell the same rules in other words."""
+    if not wanted or not present:
+        return "there" if present else "absent" if wanted else ""
+    if last.get("asked") != nftables.digest(wanted):
+        return "of an older declaration"
+    return "changed by hand" if last.get("shown") != nftables.digest(present) else ""
 
 
 def sync(paths: Paths) -> bool:
     """Make the table as declared, in one transaction; True when something was to do."""
     with store.lock(paths, "firewall", "table"):
-        if not differences(paths):
-            return False
         wanted = render(paths)
-        if not wanted:
+        present = _present(paths, needed=bool(wanted))
+        if not _stale(wanted, present, _last(paths)):
+            return False
+        if wanted:
+            nftables.apply(wanted)
+            shown = nftables.digest(nftables.read(paths.nft_table))
+            body = {"asked": nftables.digest(wanted), "shown": shown}
+            os.makedirs(paths.run, 0o700, exist_ok=True)
+            store.write_atomic(_file(paths), json.dumps(body).encode())
+        else:
             nftables.delete(paths.nft_table)
             _forget(paths)
-            return True
-        nftables.apply(wanted)
-        shown = nftables.digest(nftables.read(paths.nft_table))
-        body = {"asked": nftables.digest(wanted), "shown": shown}
-        os.makedirs(paths.run, 0o700, exist_ok=True)
-        store.write_atomic(_file(paths), json.dumps(body).encode())
+        _let_go(present, targets(paths))
         return True
+
+
+def _let_go(present: list[Any], wanted: list[Target]) -> None:
+    """Flows of a port that led elsewhere until now. Only once the rules are others would they not come back."""
+    before = nft_compare.targets(present)
+    if conntrack.changed(before, wanted):
+        with Reader() as reader:
+            local = {address.partition("/")[0] for found in reader.addresses().values() for address in found}
+        conntrack.let_go(before, wanted, local)
 
 
 def plan(paths: Paths, *, planned: Optional[dict[str, Network]] = None, changed: bool = False) -> Plan:
