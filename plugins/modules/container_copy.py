@@ -14,6 +14,9 @@ description:
   - Works on containers that do not run too, except below their volumes and tmpfs.
   - No symlink in the container leads out of it. Paths in it are resolved below its root by the kernel.
   - The file is replaced in one step. Whoever reads it sees the old or the new.
+  - A file that is mounted on, such as C(/etc/hosts), is written in place, once there is room for all of it.
+  - Files of any size are copied and compared in little memory, and their holes stay holes. Diff mode shows text of up
+    to 100 KiB.
 options:
   container:
     description: Name of the container.

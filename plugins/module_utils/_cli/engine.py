@@ -150,6 +150,7 @@ def _kernel() -> None:
     from .._kernel import (
         bpf,
         caps,
+        copy_file_range,
         exe,
         fallocate,
         file,

@@ -10,10 +10,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from .._errors import KernelError, NotFoundError, OptionError, StateError
+from .._kernel.copy_file_range import copy_content, same_content
 from .._kernel.file import write_all
 from .._kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, open_in_root, openat2
 from .._paths import Paths
@@ -22,6 +23,7 @@ from .plan import Plan, Step
 
 _LINKS_MAX = 40  # path_resolution(7)
 _SHOWN_MAX = 100 * 1024
+_UNSIZED_MAX = 16 << 20
 _HOW = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
 
@@ -29,15 +31,16 @@ _HOW = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 class Entry:
     """A file or a symlink as it is, or as it is to be."""
 
-    data: bytes  # the content, or where the link leads
     mode: int
     uid: int
     gid: int
-    link: bool = False
+    size: int
+    fd: int = -1  # of the content, which may be larger than the memory; whoever opened it closes it
+    link: bytes = b""  # where it leads
 
     def shown(self) -> dict[str, Any]:
         kind = "link" if self.link else "file"
-        return {"type": kind, "mode": f"{self.mode:04o}", "owner": self.uid, "group": self.gid, "size": len(self.data)}
+        return {"type": kind, "mode": f"{self.mode:04o}", "owner": self.uid, "group": self.gid, "size": self.size}
 
 
 @dataclass(frozen=True)
@@ -80,40 +83,94 @@ def _link(fd: int, name: str) -> Optional[str]:
         raise
 
 
-def read(where: Place, option: str) -> Optional[Entry]:
+@contextlib.contextmanager
+def read(where: Place, option: str) -> Iterator[Optional[Entry]]:
     """What is there; None when nothing is."""
     try:
         info = os.stat(where.name, dir_fd=where.parent, follow_symlinks=False)
     except FileNotFoundError:
-        return None
+        yield None
+        return
     if stat.S_ISLNK(info.st_mode):
-        return Entry(os.fsencode(os.readlink(where.name, dir_fd=where.parent)), 0o777, info.st_uid, info.st_gid, True)
-    if not stat.S_ISREG(info.st_mode):
-        raise OptionError(option, where.path, "is neither a file nor a symlink; only those are copied")
+        link = os.fsencode(os.readlink(where.name, dir_fd=where.parent))
+        yield Entry(0o777, info.st_uid, info.st_gid, len(link), link=link)
+        return
+    _require_file(info, where, option)
     # It may be another by now, a fifo even: opening must neither follow nor wait.
     fd = openat2(where.parent, where.name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, resolve=_HOW)
-    with os.fdopen(fd, "rb") as file:
+    try:
         info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise OptionError(option, where.path, "is neither a file nor a symlink; only those are copied")
-        return Entry(file.read(), stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
+        _require_file(info, where, option)
+        with _whole(fd, info.st_size, where, option) as (content, size):
+            yield Entry(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, size, content)
+    finally:
+        os.close(fd)
+
+
+def _require_file(info: os.stat_result, where: Place, option: str) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        raise OptionError(option, where.path, "is neither a file nor a symlink; only those are copied")
+
+
+@contextlib.contextmanager
+def _whole(fd: int, size: int, where: Place, option: str) -> Iterator[tuple[int, int]]:
+    """(descriptor, size) of the content: files of /proc and /sys say that they are empty, and only reading tells."""
+    data = b"" if size else _head(fd, _UNSIZED_MAX + 1)
+    if not data:
+        yield fd, size
+        return
+    if len(data) > _UNSIZED_MAX:
+        raise OptionError(option, where.path, f"says that it is empty, and goes on after {_UNSIZED_MAX} bytes")
+    with in_memory(data) as memory:
+        yield memory, len(data)
+
+
+def _head(fd: int, most: int) -> bytes:
+    found = b""
+    while len(found) < most:
+        data = os.read(fd, most - len(found))
+        if not data:
+            break
+        found += data
+    return found
+
+
+@contextlib.contextmanager
+def in_memory(data: bytes) -> Iterator[int]:
+    """A descriptor of a file with that content."""
+    fd = os.memfd_create("content")
+    try:
+        write_all(fd, data)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def same(one: Entry, other: Entry) -> bool:
+    if (one.mode, one.uid, one.gid, one.size, one.link) != (other.mode, other.uid, other.gid, other.size, other.link):
+        return False
+    return bool(one.link) or same_content(one.fd, other.fd)
 
 
 def write(where: Place, entry: Entry) -> None:
-    """Replace what is there in one step; a file that is mounted on is written in place, for its inode must stay."""
-    # A rename over a mount of another namespace is not refused: it takes the mount away (rename(2), EBUSY).
-    if _mounted(where):
-        if entry.link:
-            raise KernelError("replace by a symlink", where.path, errno.EBUSY, hint="a file is mounted there")
-        _overwrite(where, entry)
-        return
-    new = f".{where.name[:200]}.{os.urandom(6).hex()}.new"
+    """Replace what is there in one step; a file that is mounted on is written in place, for its inode must stay.
+
+    What fails leaves what was there.
+    """
     try:
-        _make(where.parent, new, entry)
-        os.rename(new, where.name, src_dir_fd=where.parent, dst_dir_fd=where.parent)
+        # A rename over a mount of another namespace is not refused: it takes the mount away (rename(2), EBUSY).
+        if _mounted(where):
+            _overwrite(where, entry)
+            return
+        new = f".{where.name[:200]}.{os.urandom(6).hex()}.new"
+        try:
+            _make(where.parent, new, entry)
+            os.rename(new, where.name, src_dir_fd=where.parent, dst_dir_fd=where.parent)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new, dir_fd=where.parent)
+            raise
     except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new, dir_fd=where.parent)
         raise KernelError("write", where.path, error.errno or 0) from None
 
 
@@ -127,34 +184,59 @@ def _mounted(where: Place) -> bool:
 
 def _make(parent: int, name: str, entry: Entry) -> None:
     if entry.link:
-        os.symlink(entry.data, os.fsencode(name), dir_fd=parent)
+        os.symlink(entry.link, os.fsencode(name), dir_fd=parent)
         os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         return
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=parent)
+    fd, named = _new_file(parent, name)
     try:
-        write_all(fd, entry.data)
-        # The order matters: chown takes setuid away.
-        os.fchown(fd, entry.uid, entry.gid)
-        os.fchmod(fd, entry.mode)
+        copy_content(entry.fd, fd, entry.size)
+        _own(fd, entry)
+        if not named:
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=parent)
     finally:
         os.close(fd)
+
+
+def _new_file(parent: int, name: str) -> tuple[int, bool]:
+    """(descriptor, has it the name?). It is to get one when it is whole: killed meanwhile, we leave nothing behind."""
+    try:
+        return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=parent), False
+    except OSError as error:
+        # overlayfs has it since Linux 6.1, and not each file system has.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o600, dir_fd=parent), True
+
+
+def _own(fd: int, entry: Entry) -> None:
+    """The order matters: chown takes setuid away."""
+    os.fchown(fd, entry.uid, entry.gid)
+    os.fchmod(fd, entry.mode)
 
 
 def _overwrite(where: Place, entry: Entry) -> None:
-    fd = openat2(where.parent, where.name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, resolve=RESOLVE_NO_SYMLINKS)
+    if entry.link:
+        raise KernelError("replace by a symlink", where.path, errno.EBUSY, hint="a file is mounted there")
+    fd = openat2(where.parent, where.name, os.O_WRONLY | os.O_NOFOLLOW, resolve=RESOLVE_NO_SYMLINKS)
     try:
-        write_all(fd, entry.data)
-        os.fchown(fd, entry.uid, entry.gid)
-        os.fchmod(fd, entry.mode)
+        _reserve(fd, entry.size)
+        # Holes are written out: what was there would show in them.
+        copy_content(entry.fd, fd, entry.size, holes=False)
+        _own(fd, entry)
     finally:
         os.close(fd)
 
 
-def remove(where: Place) -> None:
-    """Undo of what made it."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(where.name, dir_fd=where.parent)
+def _reserve(fd: int, size: int) -> None:
+    """Room for all of it, so that a full disk says so before a byte is changed."""
+    before = os.fstat(fd).st_size
+    try:
+        if size > before:
+            os.posix_fallocate(fd, 0, size)
+    except OSError:
+        os.ftruncate(fd, before)
+        raise
 
 
 def owner(paths: Paths, name: str) -> tuple[int, int]:
@@ -183,15 +265,6 @@ def host_place(path: str, *, follow: bool, option: str) -> Iterator[Place]:
         os.close(root)
 
 
-def load(path: str, *, follow: bool, option: str) -> Entry:
-    """A file of the target."""
-    with host_place(path, follow=follow, option=option) as where:
-        entry = read(where, option)
-    if entry is None:
-        raise NotFoundError("file on the target", path)
-    return entry
-
-
 @contextlib.contextmanager
 def inside(paths: Paths, name: str, path: str, *, follow: bool) -> Iterator[Place]:
     """A path in the container, running or not."""
@@ -201,23 +274,23 @@ def inside(paths: Paths, name: str, path: str, *, follow: bool) -> Iterator[Plac
 
 
 Opener = Callable[[], "contextlib.AbstractContextManager[Place]"]
+Source = Callable[[], "contextlib.AbstractContextManager[Entry]"]
 
 
-def plan(target: str, where: Opener, option: str, wanted: Entry, force: Optional[bool]) -> tuple[Plan, Optional[Entry]]:
-    """One step when what is there is not what is wanted, and what is there."""
-    with where() as found:
-        present = read(found, option)
-    kept = present is not None and force is False
-    if kept or (present == wanted and not force):
-        return Plan(), present
+def plan(target: str, where: Opener, option: str, wanted: Source, force: Optional[bool]) -> tuple[Plan, dict[str, Any]]:
+    """One step when what is there is not what is wanted, and the diff of the contents."""
 
-    def put(entry: Optional[Entry]) -> None:
-        with where() as found:
-            write(found, entry) if entry is not None else remove(found)
+    def put() -> None:
+        with wanted() as entry, where() as found:
+            write(found, entry)
 
-    before, action = (present.shown(), "replace") if present else (None, "create")
-    step = Step(target, action, lambda: put(wanted), lambda: put(present), before=before, after=wanted.shown())
-    return Plan([step]), present
+    with wanted() as entry, where() as found, read(found, option) as present:
+        kept = present is not None and force is False
+        if kept or (present is not None and not force and same(present, entry)):
+            return Plan(), {}
+        before, action = (present.shown(), "replace") if present else (None, "create")
+        step = Step(target, action, put, before=before, after=entry.shown())
+        return Plan([step]), text_diff(target, present, entry)
 
 
 def text_diff(target: str, present: Optional[Entry], wanted: Entry) -> dict[str, Any]:
@@ -232,52 +305,62 @@ def text_diff(target: str, present: Optional[Entry], wanted: Entry) -> dict[str,
 def _text(entry: Optional[Entry]) -> str:
     if entry is None:
         return ""
-    try:
-        text = entry.data.decode()
-    except UnicodeDecodeError:
-        text = f"[{len(entry.data)} bytes, not text]\n"
-    if len(text) > _SHOWN_MAX:
-        text = f"[{len(entry.data)} bytes]\n"
     head = f"[{'link' if entry.link else 'mode'} {entry.mode:04o} owner {entry.uid} group {entry.gid}]\n"
-    return head + text
+    if entry.size > _SHOWN_MAX:
+        return f"{head}[{entry.size} bytes]\n"
+    try:
+        return head + (entry.link or os.pread(entry.fd, entry.size, 0)).decode()
+    except UnicodeDecodeError:
+        return f"{head}[{entry.size} bytes, not text]\n"
 
 
 def into(paths: Paths, desired: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
     """The plan for a file into the container, and the diff of the contents."""
     name, path = desired["container"], desired["container_path"]
-    wanted = _wanted(paths, name, desired)
-    target = f"container {name} {path}"
 
     def where() -> contextlib.AbstractContextManager[Place]:
         return inside(paths, name, path, follow=desired["follow"])
 
-    result, present = plan(target, where, "container_path", wanted, desired.get("force"))
-    return result, text_diff(target, present, wanted) if result else {}
+    def wanted() -> contextlib.AbstractContextManager[Entry]:
+        return _given(paths, name, desired)
+
+    return plan(f"container {name} {path}", where, "container_path", wanted, desired.get("force"))
 
 
-def _wanted(paths: Paths, name: str, desired: dict[str, Any]) -> Entry:
+@contextlib.contextmanager
+def _given(paths: Paths, name: str, desired: dict[str, Any]) -> Iterator[Entry]:
+    """What is to be in the container."""
     uid, gid = owner(paths, name)
     uid, gid = desired.get("owner_id", uid), desired.get("group_id", gid)
     if "content" in desired:
-        return Entry(desired["content"].encode(), desired["mode"], uid, gid)
-    entry = load(desired["path"], follow=desired["local_follow"], option="path")
-    return Entry(entry.data, entry.mode if entry.link else desired.get("mode", entry.mode), uid, gid, entry.link)
+        data = desired["content"].encode()
+        with in_memory(data) as fd:
+            yield Entry(desired["mode"], uid, gid, len(data), fd)
+        return
+    follow = desired["local_follow"]
+    with host_place(desired["path"], follow=follow, option="path") as found, read(found, "path") as entry:
+        if entry is None:
+            raise NotFoundError("file on the target", desired["path"])
+        yield replace(entry, mode=entry.mode if entry.link else desired.get("mode", entry.mode), uid=uid, gid=gid)
 
 
 def out(paths: Paths, desired: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
     """The plan for a file of the container onto the target, and the diff of the contents."""
-    name, path = desired["container"], desired["path"]
-    with inside(paths, name, desired["container_path"], follow=desired["follow"]) as found:
-        entry = read(found, "container_path")
-    if entry is None:
-        raise NotFoundError(f"file in the container {name}", desired["container_path"])
-    uid, gid = desired.get("owner_id", os.geteuid()), desired.get("group_id", os.getegid())
-    # A set-uid file of a container's must not become one of the host's unasked.
-    mode = entry.mode if entry.link else desired.get("mode", entry.mode & 0o777)
-    wanted = Entry(entry.data, mode, uid, gid, entry.link)
 
     def where() -> contextlib.AbstractContextManager[Place]:
-        return host_place(path, follow=desired["local_follow"], option="path")
+        return host_place(desired["path"], follow=desired["local_follow"], option="path")
 
-    result, present = plan(path, where, "path", wanted, desired.get("force"))
-    return result, text_diff(path, present, wanted) if result else {}
+    return plan(desired["path"], where, "path", lambda: _taken(paths, desired), desired.get("force"))
+
+
+@contextlib.contextmanager
+def _taken(paths: Paths, desired: dict[str, Any]) -> Iterator[Entry]:
+    """What is to be on the target."""
+    name, path = desired["container"], desired["container_path"]
+    uid, gid = desired.get("owner_id", os.geteuid()), desired.get("group_id", os.getegid())
+    with inside(paths, name, path, follow=desired["follow"]) as found, read(found, "container_path") as entry:
+        if entry is None:
+            raise NotFoundError(f"file in the container {name}", path)
+        # A set-uid file of a container's must not become one of the host's unasked.
+        mode = entry.mode if entry.link else desired.get("mode", entry.mode & 0o777)
+        yield replace(entry, mode=mode, uid=uid, gid=gid)
