@@ -10,8 +10,10 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 HOST_PACKAGES := python3-venv python3-pyroute2 nftables iproute2 mmdebstrap debootstrap curl tini
 # What the tests and the comparison ask as counterparts.
 TEST_PACKAGES := git rsync busybox-static runc strace skopeo umoci zstd podman conmon netavark aardvark-dns iptables
+# What makes hosts of their own for tests: tests/vm/README.md.
+VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap openssh-client
 
-.PHONY: help setup setup-tests demo unit kernel integration collection test bench docs clean
+.PHONY: help setup setup-tests demo unit kernel integration collection test test-vm bench docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +43,10 @@ kernel integration collection: setup-tests
 
 test: setup-tests ## every test
 	$(BIN)/pytest -q
+
+test-vm: setup-tests ## the scenarios in virtual machines: systemd, cgroup v2, a reboot
+	tests/setup $(VM_PACKAGES)
+	$(BIN)/pytest -q -m vm
 
 bench: setup-tests ## side by side with containers.podman
 	$(BIN)/python tests/bench/run.py

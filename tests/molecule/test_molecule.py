@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,10 @@ from ansible_collections.vessel.host.tests.sweeping import sweep
 
 pytestmark = pytest.mark.root
 SCENARIOS = sorted(path.parent.name for path in (CHECKOUT / "molecule").glob("*/molecule.yml"))
+# Those in virtual machines have a target of their own: make test-vm.
+HERE = [name for name in SCENARIOS if not name.startswith("vm")]
+IN_MACHINES = [name for name in SCENARIOS if name.startswith("vm")]
+VM = [sys.executable, str(CHECKOUT / "tests/vm/vm.py")]
 
 
 @pytest.fixture
@@ -25,11 +32,33 @@ def root(tmp_path):
     sweep(Paths.at(str(path)))
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.fixture
+def machine():
+    """The name of the scenario's machine; destroy takes it away, and where it does not, we do."""
+    name = f"molecule-{os.getpid()}"
+    yield name
+    subprocess.run([*VM, "destroy", name], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("scenario", HERE)
 def test_scenario(scenario, root, tmp_path):
-    env = environment(VESSEL_MOLECULE_ROOT=str(root), MOLECULE_EPHEMERAL_DIRECTORY=str(tmp_path / "molecule"))
-    done = check("molecule", "test", "--scenario-name", scenario, "--destroy", "always", env=env)
+    play(scenario, tmp_path, VESSEL_MOLECULE_ROOT=str(root))
+    assert not Path(root).exists(), "destroy left the installation"
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("scenario", IN_MACHINES)
+def test_scenario_in_a_machine(scenario, machine, tmp_path):
+    play(scenario, tmp_path, VESSEL_VM_NAME=machine, VESSEL_VM_OWNER=str(os.getpid()))
+    listed = subprocess.run([*VM, "list"], check=True, timeout=60, capture_output=True, text=True).stdout
+    assert machine not in listed, "destroy left the machine"
+
+
+def play(scenario: str, tmp_path: Path, **more: str) -> None:
+    """The whole sequence; each of its runs of testinfra must have passed, and passed something."""
+    env = environment(MOLECULE_EPHEMERAL_DIRECTORY=str(tmp_path / "molecule"), **more)
+    done = check("molecule", "test", "--scenario-name", scenario, "--destroy", "always", env=env, timeout=1700)
     shown = done.stdout + done.stderr
     assert re.search(r"\b\d+ passed\b", shown), shown
     assert not re.search(r"\b\d+ (failed|skipped|errors?)\b", shown), shown
-    assert not Path(root).exists(), "destroy left the installation"

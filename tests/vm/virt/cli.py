@@ -46,16 +46,20 @@ def start(arguments: Arguments) -> None:
     print(json.dumps(_shown(found), indent=1))
 
 
-def _wanted(arguments: Arguments) -> tuple[qemu.Hardware, qemu.Wires, process.Identity, bool]:
+def _wanted(arguments: Arguments) -> tuple[qemu.Hardware, qemu.Wires, Optional[process.Identity], bool]:
     qemu.version()  # a missing QEMU is told before an image is built for it
     path = image.build(arguments.variant, _packages(arguments), arguments.mirror)
     hardware = qemu.Hardware(str(path), arguments.variant, "tcg", arguments.memory, arguments.cpus)
     hardware.accelerator = arguments.accelerator or accelerator.choose(hardware)
-    owner = process.identify(arguments.owner or os.getppid())
-    if not owner:
-        raise VmError(f"no process {arguments.owner} could own the machine")
     ports = dict.fromkeys([machine.SSH, *arguments.publish], 0)
-    return hardware, qemu.Wires(ports, arguments.offline), owner, arguments.cold
+    return hardware, qemu.Wires(ports, arguments.offline), _owner(arguments.owner), arguments.cold
+
+
+def _owner(pid: int) -> Optional[process.Identity]:
+    owner = process.identify(pid) if pid else None
+    if pid and not owner:
+        raise VmError(f"there is no process {pid} that could own the machine")
+    return owner
 
 
 def _packages(arguments: Arguments) -> tuple[str, ...]:
@@ -155,7 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     started.add_argument("--offline", action="store_true", help="nothing outside is reached from within")
     started.add_argument("--cold", action="store_true", help="boot, instead of loading the memory of one that has")
     started.add_argument("--accelerator", choices=["kvm", "tcg"], help="instead of trying out whether KVM works")
-    started.add_argument("--owner", type=int, default=int(os.environ.get("VESSEL_VM_OWNER", "0")), metavar="PID")
+    owner = int(os.environ.get("VESSEL_VM_OWNER") or os.getppid())
+    started.add_argument("--owner", type=int, default=owner, metavar="PID", help="whose end orphans it; 0: none")
     verb("list", list_machines, "what there is").add_argument("--json", action="store_true")
     verb("ssh", shell, "a shell, or a command", "name").add_argument("command", nargs=argparse.REMAINDER)
     verb("put", put, "copy into the machine", "name", "local", "remote")

@@ -104,6 +104,7 @@ class Machine:
 
     def _is_off(self) -> None:
         self.process = None
+        ssh.forget(self.directory)
         for name in ("qemu.pid", "qmp.sock"):
             (self.directory / name).unlink(missing_ok=True)
         self.save()
@@ -112,6 +113,7 @@ class Machine:
         """As an administrator does; return when the new boot's sshd answers and systemd is done."""
         with self.monitor() as monitor:
             # Later, so that this connection's end is no failure.
+            ssh.forget(self.directory)
             self.shell("systemd-run --quiet --on-active=100ms --timer-property=AccuracySec=1ms systemctl reboot")
             # Not until sshd greets again: the old one may do so for a while.
             monitor.wait("RESET", STOP_TIMEOUT)
@@ -125,6 +127,7 @@ class Machine:
             _must_be_silent(monitor.human(f"savevm {tag}"))
 
     def restore(self, tag: str) -> None:
+        ssh.forget(self.directory)
         with self.monitor() as monitor:
             _must_be_silent(monitor.human(f"loadvm {tag}"))
         self.wait()

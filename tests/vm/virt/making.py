@@ -10,6 +10,7 @@ import time
 import uuid
 from dataclasses import asdict
 from pathlib import Path
+from typing import Optional
 
 from . import cache, process, programs, qemu, ssh
 from .errors import VmError
@@ -18,7 +19,9 @@ from .machine import SSH, Machine
 READY = "ready"  # the name of the state in a snapshot's disk
 
 
-def start(directory: Path, hardware: qemu.Hardware, wires: qemu.Wires, owner: process.Identity, cold: bool) -> Machine:
+def start(
+    directory: Path, hardware: qemu.Hardware, wires: qemu.Wires, owner: Optional[process.Identity], cold: bool
+) -> Machine:
     """A new machine, with a name, a machine-id, a host key and a clock of its own. About 2 seconds, cold 10 to 20."""
     machine = Machine(directory, hardware, wires, owner)
     frozen = None if cold else _frozen(hardware)

@@ -33,6 +33,10 @@ Host {name}
   ServerAliveCountMax 4
   LogLevel ERROR
 """
+# Where a client that shares a connection (ControlMaster) makes its socket; a socket's path is at most 107 bytes long,
+# and ssh appends 17 while it makes one.
+_CONTROL = "control"
+_CONTROL_LENGTH = 90
 
 
 def key() -> Path:
@@ -61,7 +65,14 @@ def _generate(path: Path) -> None:
 def configure(directory: Path, name: str, port: int) -> None:
     """Write ``ssh_config``, which ssh, scp, Ansible and testinfra read with -F."""
     text = _CONFIG.format(name=name, port=port, key=key(), known_hosts=directory / "known_hosts")
+    control = str(directory / _CONTROL)
+    text += f'  ControlPath "{control}"\n' if len(control) <= _CONTROL_LENGTH else ""
     (directory / "ssh_config").write_text(text)
+
+
+def forget(directory: Path) -> None:
+    """Nobody shares the present connection any more: it leads to a system that is about to go, and would hang."""
+    (directory / _CONTROL).unlink(missing_ok=True)
 
 
 def trust(directory: Path, name: str, host_key: Path) -> None:

@@ -1,0 +1,128 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine, asked over ssh and from outside: systemd, cgroup v2, the journal, the network; also after a reboot."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+PORT = "18485"
+GROUP = "/sys/fs/cgroup/vessel/web"
+
+
+@pytest.fixture(scope="module")
+def url():
+    """Where the guest's published port is on this host."""
+    record = json.loads(Path(os.environ["VESSEL_VM_PLACE"], "record.json").read_text())
+    return f"http://127.0.0.1:{record['wires']['ports'][PORT]}/"
+
+
+@pytest.fixture
+def containers(host):
+    """What the host's own command says, by name."""
+    return {container["name"]: container for container in json.loads(host.check_output("vessel ps --json"))}
+
+
+@pytest.fixture
+def web(containers):
+    return containers["web"]["pid"]
+
+
+def test_it_is_another_host(host):
+    assert host.check_output("hostname") == os.environ["VESSEL_VM_NAME"]
+    assert host.file("/proc/1/comm").content_string.strip() == "systemd"
+    assert host.check_output("stat -f -c %T /sys/fs/cgroup") == "cgroup2fs"
+
+
+def test_nothing_of_systemd_failed(host):
+    assert host.check_output("systemctl is-system-running") == "running"
+
+
+def test_each_is_in_its_state(containers):
+    assert {name: container["status"] for name, container in containers.items()} == {
+        "setup": "exited",
+        "web": "running",
+        "writer": "running",
+    }
+    assert containers["setup"]["exit_code"] == 0
+
+
+def test_the_page_comes_through_the_published_port(url):
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        assert answer.read() == b"scribe\n"
+
+
+def test_nobody_listens_for_it_on_the_host(host):
+    assert f":{PORT}" not in host.check_output("ss --listening --tcp --numeric --no-header")
+    assert PORT in host.check_output("nft list table inet vessel")
+
+
+def test_one_finds_the_other_by_name(host):
+    assert host.check_output("vessel exec writer wget -q -O - http://web/") == "scribe"
+
+
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [
+        ("cpu.max", "50000 100000"),
+        ("cpu.weight", "20"),
+        ("cpuset.cpus", "1"),
+        ("memory.max", str(32 << 20)),
+        ("memory.low", str(16 << 20)),
+        ("memory.swap.max", str(32 << 20)),
+        ("pids.max", "16"),
+        ("io.weight", "default 2930"),
+    ],
+)
+def test_the_kernel_has_the_limit(host, file, value):
+    assert host.file(f"{GROUP}/{file}").content_string.strip() == value
+
+
+def test_the_group_is_the_process_own(host, web):
+    assert host.file(f"/proc/{web}/cgroup").content_string.strip() == "0::/vessel/web"
+    assert str(web) in host.file(f"{GROUP}/cgroup.procs").content_string.split()
+
+
+def test_memory_is_limited_for_good(host, web):
+    """It kills what asks for too much, and not the container."""
+    before = _killed(host)
+    assert host.run("vessel exec web sh -c 'x=$(head -c 100000000 /dev/zero | tr \"\\\\0\" x)'").rc == 137
+    assert _killed(host) > before
+    assert host.file(f"/proc/{web}/comm").exists
+
+
+def _killed(host):
+    lines = host.file(f"{GROUP}/memory.events").content_string.splitlines()
+    return int(dict(line.split() for line in lines)["oom_kill"])
+
+
+def test_processes_are_limited(host):
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 1 & done; wait"
+    assert "can't fork" in host.run(f"vessel exec web sh -c '{script}'").stderr
+
+
+def test_a_device_is_what_was_declared(host):
+    """By a program in the kernel: cgroup v2 has no file for it."""
+    assert host.run("vessel exec web sh -c ': </dev/fuse'").rc == 0
+    refused = host.run("vessel exec web sh -c ': >/dev/fuse'")
+    assert refused.rc != 0
+    assert "Operation not permitted" in refused.stderr
+    assert host.run("vessel exec writer sh -c 'mknod /scratch/fuse c 10 229 && : </scratch/fuse'").rc != 0
+
+
+def test_the_journal_has_what_it_said(host, web):
+    lines = host.check_output("journalctl --boot --output json SYSLOG_IDENTIFIER=vessel-web").splitlines()
+    assert "serving" in [json.loads(line)["MESSAGE"] for line in lines]
+    assert host.check_output("vessel logs web").splitlines()[-1] == "serving"
+
+
+def test_a_volume_is_read_only_where_declared(host):
+    assert host.run("vessel exec web touch /pages/x").rc != 0
+    assert host.run("vessel exec writer touch /pages/x").rc == 0
+    assert host.mount_point("/var/lib/vessel/volumes/scratch/data").filesystem == "tmpfs"
