@@ -23,7 +23,9 @@ def _cgroup() -> None:
         cpuset,
         devices,
         files,
+        hugetlb,
         manager,
+        pids,
         pressure,
     )
 
@@ -36,11 +38,9 @@ def _cgroup_v1() -> None:
         cpuset,
         devices,
         freezer,
-        hugetlb,
         manager,
         memory,
         network,
-        pids,
     )
 
 
@@ -51,10 +51,8 @@ def _cgroup_v2() -> None:
         cpuset,
         devices,
         freezer,
-        hugetlb,
         manager,
         memory,
-        pids,
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..._errors import KernelError
-from .. import pressure
+from .. import hugetlb, pids, pressure
 from ..files import mkdirs
 from ..manager import Manager, Resources, merge
-from . import blkio, cpu, cpuacct, cpuset, devices, freezer, hugetlb, memory, network, pids
+from . import blkio, cpu, cpuacct, cpuset, devices, freezer, memory, network
 
 _APPLY: tuple[tuple[str, Callable[[str, Resources], None]], ...] = (
     ("memory", memory.apply),
@@ -23,7 +24,7 @@ _APPLY: tuple[tuple[str, Callable[[str, Resources], None]], ...] = (
     ("pids", pids.apply),
     ("blkio", blkio.apply),
     ("devices", devices.apply),
-    ("hugetlb", hugetlb.apply),
+    ("hugetlb", partial(hugetlb.apply, limit="limit_in_bytes")),
     ("net_cls", network.apply_class),
     ("net_prio", network.apply_priorities),
 )

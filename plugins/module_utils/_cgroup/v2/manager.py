@@ -10,11 +10,11 @@ import os
 from typing import Any, Optional
 
 from ..._errors import KernelError
-from .. import pressure
+from .. import hugetlb, pids, pressure
 from ..cpuset import canonical
 from ..files import mkdirs, read_optional, write
 from ..manager import Manager, Resources, merge
-from . import blkio, cpu, cpuset, devices, freezer, hugetlb, memory, pids
+from . import blkio, cpu, cpuset, devices, freezer, memory
 
 _APPLY: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio, devices, hugetlb)
 _READ: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio)

@@ -1,13 +1,13 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pids controller: processes and threads together."""
+"""The pids controller: processes and threads together. Its files are the same in both versions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..files import keyed, read_number, read_optional, write
+from .files import keyed, read_number, read_optional, write
 
 
 def apply(directory: str, resources: dict[str, Any]) -> None:
