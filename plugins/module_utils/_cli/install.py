@@ -20,7 +20,7 @@ from typing import Any, Optional
 
 from .._cgroup.manager import open_manager
 from .._errors import KernelError, MonitorError, VesselError
-from .._kernel.file import locked, remove_tree
+from .._kernel.file import fsync_directory, locked, remove_tree
 from .._monitor.client import Client, connect
 from .._paths import Paths
 from . import engine  # it imports all of the engine, so whoever ships this file ships it all
@@ -120,7 +120,7 @@ def _write(paths: Paths, directory: str) -> None:
         remove_tree(new)
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another one was faster
             raise
-    _sync_directory(paths.libexec)
+    fsync_directory(paths.libexec)
     _remove_older(paths, directory)
 
 
@@ -155,13 +155,7 @@ def _sync(top: str) -> None:
             fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             os.fsync(fd)
             os.close(fd)
-        _sync_directory(directory)
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.fsync(fd)
-    os.close(fd)
+        fsync_directory(directory)
 
 
 _SCRIPT = """\

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from .._errors import DependencyError
+from .._kernel.file import write_atomic
 from .._network import conntrack, nft_compare, nftables
 from .._network.bridge import Difference
 from .._network.dump import Reader
@@ -152,7 +153,7 @@ def sync(paths: Paths) -> bool:
             shown = nftables.digest(nftables.read(paths.nft_table))
             body = {"asked": nftables.digest(wanted), "shown": shown}
             os.makedirs(paths.run, 0o700, exist_ok=True)
-            store.write_atomic(_file(paths), json.dumps(body).encode())
+            write_atomic(_file(paths), json.dumps(body).encode(), mode=0o600, durable=False)
         else:
             nftables.delete(paths.nft_table)
             _forget(paths)

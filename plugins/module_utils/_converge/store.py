@@ -9,6 +9,7 @@ A file is the old one or the new one, whenever we are killed. A lock goes with i
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from .._errors import KernelError, StoreError
-from .._kernel.file import holds
+from .._kernel.file import fsync_directory, holds, write_atomic
 from .._paths import Paths
 
 _FILE = "spec.json"
@@ -50,10 +51,10 @@ def write_spec(paths: Paths, kind: str, name: str, spec: dict[str, Any]) -> None
     for last in (False, True):
         make_directory(paths, directory)
         try:
-            return write_atomic(f"{directory}/{_FILE}", data)
-        except FileNotFoundError:
+            return write_atomic(f"{directory}/{_FILE}", data, mode=0o600)
+        except KernelError as error:
             # Another task removed the last resource, and the empty directories with it.
-            if last:
+            if last or error.errno != errno.ENOENT:
                 raise
 
 
@@ -78,7 +79,7 @@ def remove_spec(paths: Paths, kind: str, name: str) -> None:
         pass
     _sweep(directory)
     with contextlib.suppress(FileNotFoundError):
-        sync_directory(directory)
+        fsync_directory(directory)
     with contextlib.suppress(OSError):  # others keep their data there, or it is gone already
         os.rmdir(directory)
         os.rmdir(os.path.dirname(directory))
@@ -103,39 +104,6 @@ def make_directory(paths: Paths, directory: str) -> None:
     if not os.path.isdir(directory):
         os.makedirs(paths.state, 0o700, exist_ok=True)
         os.makedirs(directory, 0o755, exist_ok=True)
-
-
-def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
-    """The file's new content, on the disk before its name points to it."""
-    temporary = f"{path}.{os.getpid()}.new"
-    try:
-        _write(temporary, data, mode)
-        os.rename(temporary, path)
-    except FileNotFoundError:
-        raise  # of the directory
-    except OSError as error:
-        raise KernelError("write", path, error.errno or 0) from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-    sync_directory(os.path.dirname(path))
-
-
-def _write(path: str, data: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_directory(path: str) -> None:
-    """A rename is on the disk when its directory is (fsync(2))."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _sweep(directory: str) -> None:
