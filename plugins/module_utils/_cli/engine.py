@@ -95,6 +95,7 @@ def _converge() -> None:
         images,
         inside,
         jobs,
+        lifecycle,
         live,
         logs,
         network_options,

@@ -202,9 +202,9 @@ def _follower(paths: Paths, name: str, changed: set[str], attached: list[Endpoin
     """What brings the attached containers along."""
     if not attached or not changed & set(_FOLLOWED):
         return lambda: None
-    from . import containers
+    from . import lifecycle
 
-    return lambda: containers.readdress(paths, name)
+    return lambda: lifecycle.readdress(paths, name)
 
 
 def _ensure(network: Network, seen: Snapshot) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from .._errors import VesselError, WaitError
 from .._paths import Paths
-from . import containers, firewall, networks, prepare, stacks, store, volumes
+from . import containers, firewall, lifecycle, networks, prepare, stacks, store, volumes
 from .host import Host
 from .plan import Plan
 
@@ -59,7 +59,7 @@ class _Run:
                 raise WaitError(f"container {name} waits for {other}, which did not come back")
             until = {"healthy": "healthy", "completed": "exited"}.get(condition)
             if until:
-                self.host.client().call("wait", name=other, until=until, timeout=containers.WAIT)
+                self.host.client().call("wait", name=other, until=until, timeout=lifecycle.WAIT)
         return containers.plan(self.host.paths, {"name": name, "state": "started"}, host=self.host)
 
 

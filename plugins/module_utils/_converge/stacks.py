@@ -11,7 +11,7 @@ from typing import Any, Optional
 from .._errors import OptionError
 from .._network.model import Network
 from .._paths import Paths
-from . import containers, firewall, images, networks, prepare, store, together, volumes
+from . import containers, firewall, images, lifecycle, networks, prepare, store, together, volumes
 from .host import Host
 from .jobs import Job
 from .plan import Plan, Step
@@ -171,7 +171,7 @@ def _containers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]
         result.extend(_with_needs(part, together.needs(name, declared, desired["state"])))
     for name in _dropped(desired, stored, "containers"):
         result.extend(containers.plan(paths, {"name": name, "state": "absent"}, host=host))
-    return arrange(host, result, float(desired.get("wait_timeout") or containers.WAIT))
+    return arrange(host, result, float(desired.get("wait_timeout") or lifecycle.WAIT))
 
 
 def _has_done(host: Host, wanted: Desired) -> bool:
@@ -231,9 +231,9 @@ def _dropped(desired: Desired, stored: Optional[dict[str, Any]], kind: str) -> l
     return sorted(set(stored.get(kind, [])) - set(desired.get(kind) or {}))
 
 
-def arrange(host: Host, plan: Plan, timeout: float = containers.WAIT) -> Plan:
+def arrange(host: Host, plan: Plan, timeout: float = lifecycle.WAIT) -> Plan:
     """The steps of many containers, like with like, so that batches are as large as they can be."""
-    batch_of = {id(containers.host_batch(host, function)): name for name, function in containers.BATCHES.items()}
+    batch_of = {id(lifecycle.host_batch(host, function)): name for name, function in lifecycle.BATCHES.items()}
     groups: dict[str, list[Step]] = {name: [] for name in ("create", "", "commit", "jobs", "remove")}
     for step in plan:
         groups[batch_of.get(id(step.batch), "")].append(step)
