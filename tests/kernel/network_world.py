@@ -147,13 +147,15 @@ class World:
         finally:
             os._exit(1)
 
-    def fetch(self, where: str, address: str, port: int = 80, protocol: str = "tcp") -> str:
-        """ "WHO PEER": who answers, and as whom it saw us; empty when nobody does."""
+    def fetch(
+        self, where: str, address: str, port: int = 80, protocol: str = "tcp", *, patience: float = TIMEOUT
+    ) -> str:
+        """ "WHO PEER": who answers, and as whom it saw us; empty when nobody does within ``patience`` seconds."""
         kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]
         with namespaces.inside(self.path(where)):
             sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
         with sock:
-            sock.settimeout(TIMEOUT)
+            sock.settimeout(patience)
             try:
                 sock.connect((address, port))
                 if protocol == "udp":

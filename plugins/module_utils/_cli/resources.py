@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The flags of update as linux.resources."""
+"""What update is given, as linux.resources: flags, or a file."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def _value(flag: str, name: str, text: str) -> Any:
         raise UsageError(f"{flag}: {text!r} is no {'size' if name in _SIZES else 'number'}") from None
 
 
-def from_file(path: str) -> dict[str, Any]:
-    """linux.resources as JSON; - is standard input."""
+def read_object(what: str, path: str) -> dict[str, Any]:
+    """A file with a JSON object, of which ``what`` is the name in config.json; - is standard input."""
     try:
         if path == "-":
             body = json.load(sys.stdin)
@@ -62,7 +62,7 @@ def from_file(path: str) -> dict[str, Any]:
             with open(path, "rb") as file:
                 body = json.load(file)
     except ValueError as error:
-        raise SpecError("linux.resources", f"{path} is not JSON: {error}") from None
+        raise SpecError(what, f"{path} is not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise SpecError("linux.resources", f"{path} is not an object")
+        raise SpecError(what, f"{path} is not an object")
     return body

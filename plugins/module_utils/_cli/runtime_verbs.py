@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .._errors import SpecError, VesselError
+from .._errors import VesselError
 from .._kernel import process
 from .._runtime import state as states
 from . import resources
@@ -142,7 +142,7 @@ class Runtime:
     def _exec_spec(self, parsed: Parsed) -> dict[str, Any]:
         """The container's own process with what the flags say, or the whole of --process."""
         if parsed["process"]:
-            return _read_process(last(parsed["process"]))
+            return resources.read_object("process", last(parsed["process"]))
         if len(parsed.rest) < 2:
             raise UsageError("exec needs a command behind the container's id")
         from .._runtime.bundle import load
@@ -209,7 +209,7 @@ class Runtime:
         from .._runtime.update import update
 
         path = last(parsed["resources"])
-        found = resources.from_file(path) if path else resources.from_flags(parsed.values)
+        found = resources.read_object("linux.resources", path) if path else resources.from_flags(parsed.values)
         if not found:
             raise UsageError("update needs something to change")
         update(self.root, _id(parsed), found)
@@ -320,17 +320,6 @@ def _follow(state: states.State) -> int:
 def _forward(pidfd: int) -> None:
     for number in _FORWARDED:
         signal.signal(number, lambda number, frame: process.send(pidfd, number))
-
-
-def _read_process(path: str) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            body = json.load(file)
-    except ValueError as error:
-        raise SpecError("process", f"{path} is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise SpecError("process", f"{path} is not an object")
-    return body
 
 
 def _write_pid(parsed: Parsed, pid: int) -> None:

@@ -51,10 +51,10 @@ def test_no_numbers(words, problem):
 def test_file_and_standard_input(tmp_path, monkeypatch):
     path = tmp_path / "resources.json"
     path.write_text('{"pids": {"limit": 3}}')
-    assert resources.from_file(str(path)) == {"pids": {"limit": 3}}
+    assert resources.read_object("linux.resources", str(path)) == {"pids": {"limit": 3}}
     monkeypatch.setattr("sys.stdin", io.StringIO('{"cpu": {"shares": 2}}'))
-    assert resources.from_file("-") == {"cpu": {"shares": 2}}
+    assert resources.read_object("linux.resources", "-") == {"cpu": {"shares": 2}}
     for text, problem in (("{", "is not JSON"), ("[]", "is not an object")):
         path.write_text(text)
         with pytest.raises(SpecError, match=problem):
-            resources.from_file(str(path))
+            resources.read_object("linux.resources", str(path))
