@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._kernel.fallocate import collapse
 
-from .monitor_host import Site, wait_for
+from .monitor_host import Site, children, wait_for
 
 pytestmark = pytest.mark.root
 
-# Several seconds of it: the supervisor looks once a second.
+# Several seconds of it.
 COUNT = """i=0; while [ $i -lt 60000 ]; do i=$((i+1)); echo line $i of the log that is rotated
 [ $((i%10000)) = 0 ] && sleep 1; done; sleep 1000"""
 
@@ -97,3 +97,83 @@ def test_a_size_that_is_reloaded(site):
     client.call("reload", name="a")
     wait_for(lambda: os.path.exists(f"{path}.1"), timeout=5)
     client.call("remove", name="a")
+
+
+def switches(site) -> int:
+    """How often the supervisor has been woken."""
+    text = Path(f"/proc/{site.process.pid}/status").read_text()
+    return int(text.partition("voluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_who_is_quiet_costs_nothing(site):
+    """Neither a container that says nothing, nor one that has said something."""
+    client = site.supervise()
+    for name, command in (("a", "exec sleep 1000"), ("b", "echo hello; exec sleep 1000"), ("c", "sleep 1; echo x")):
+        site.bundle(name, command, log={"max_size": 100_000, "max_file": 3})
+        client.call("start", name=name)
+    time.sleep(2)
+    before = switches(site)
+    time.sleep(3)
+    assert switches(site) == before
+    for name in "abc":
+        client.call("remove", name=name)
+
+
+def test_a_flood_is_met_soon(site):
+    """Some 100 MB/s: to look once a second would let it grow by as much."""
+    client = site.supervise()
+    flood = "while true; do dd if=/dev/zero bs=100k count=10 2>/dev/null; usleep 10000; done"
+    site.bundle("a", f"sleep 1; {flood}", log={"max_size": 1 << 20, "max_file": 3})
+    client.call("start", name="a")
+    path, most, end = site.paths.log("a"), 0, time.monotonic() + 4
+    while time.monotonic() < end:
+        most = max(most, os.stat(path).st_size)
+        time.sleep(0.001)
+    assert os.path.exists(f"{path}.2")
+    assert 1 << 20 < most < 50 << 20
+    client.call("remove", name="a")
+    assert site.log() == ""
+
+
+def test_a_flood_that_has_ended_is_rotated_too(site):
+    """In less than a moment it has said all and is gone."""
+    client = site.supervise()
+    site.bundle("a", "dd if=/dev/zero bs=1M count=50 2>/dev/null", log={"max_size": 1 << 20, "max_file": 3})
+    client.call("start", name="a")
+    site.until("a", status="exited")
+    path = site.paths.log("a")
+    wait_for(lambda: os.stat(path).st_size <= 1 << 20, timeout=5)
+    wait_for(lambda: children(site.process.pid) == [], timeout=5)
+    assert [os.stat(f"{path}.{number}").st_size for number in (1, 2)] == [1 << 20] * 2
+    client.call("start", name="a")  # and again
+    site.until("a", status="exited")
+    wait_for(lambda: os.stat(path).st_size <= 1 << 20, timeout=5)
+    client.call("remove", name="a")
+
+
+def test_what_came_while_no_supervisor_ran_is_rotated_by_the_next(site):
+    client = site.supervise()
+    site.bundle("a", "sleep 1; dd if=/dev/zero bs=1M count=50 2>/dev/null; exec sleep 1000",
+                log={"max_size": 1 << 20, "max_file": 2})  # fmt: skip
+    client.call("start", name="a")
+    site.kill_supervisor()
+    path = site.paths.log("a")
+    wait_for(lambda: os.stat(path).st_size == 50 << 20)
+    client = site.supervise()
+    wait_for(lambda: os.stat(path).st_size <= 1 << 20, timeout=5)
+    client.call("remove", name="a")
+
+
+def test_a_container_that_is_removed_during_a_rotation_leaves_no_file(site):
+    client = site.supervise()
+    site.bundle("a", "exec dd if=/dev/zero bs=1M", log={"max_size": 1 << 20, "max_file": 3})
+    home = Path(site.paths.log("a")).parent
+    for dummy in range(5):
+        client.call("start", name="a")
+        time.sleep(0.2)
+        client.call("remove", name="a")
+        for file in home.glob("log*"):
+            file.unlink()
+        time.sleep(0.2)
+        assert list(home.glob("log*")) == []
+        assert children(site.process.pid) == []

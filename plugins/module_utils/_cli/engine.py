@@ -153,6 +153,7 @@ def _kernel() -> None:
         exe,
         fallocate,
         file,
+        inotify,
         libc,
         mount,
         namespaces,

@@ -14,6 +14,7 @@ from typing import Optional
 from .caps import prctl
 from .libc import libc, oserror, syscall
 
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -36,6 +37,14 @@ def set_no_new_privs() -> None:
 def set_child_subreaper() -> None:
     if prctl(PR_SET_CHILD_SUBREAPER, 1) < 0:
         oserror("prctl", "PR_SET_CHILD_SUBREAPER")
+
+
+def end_with(parent: int) -> None:
+    """SIGKILL when our parent ends, which it may have done before the kernel knew of our wish."""
+    if prctl(PR_SET_PDEATHSIG, signal.SIGKILL) < 0:
+        oserror("prctl", "PR_SET_PDEATHSIG")
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def join_session_keyring() -> None:

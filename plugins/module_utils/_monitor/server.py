@@ -40,7 +40,7 @@ class Server:
         self._idle_exit = idle_exit
         self._idle: Optional[Timer] = None
         self._quitting = False
-        self._rotator = Rotator(self.host, self.containers.values)
+        self._rotator = Rotator(self.host)
         self._sock: Optional[socket.socket] = None
 
     # its life
@@ -192,6 +192,7 @@ class Server:
 
         def gone() -> None:
             self.containers.pop(container.name, None)
+            self._rotator.forget(container.name)
             container.forget()
             reply.ok()
 

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._monitor import rotation
-from ansible_collections.vessel.host.plugins.module_utils._monitor.rotation import Rotation, due, older_files
+from ansible_collections.vessel.host.plugins.module_utils._monitor.rotation import Rotation, older_files
 
 
 @pytest.fixture(params=["as the file system can", "copy and truncate"])
@@ -91,10 +92,47 @@ def test_less_than_a_block_is_left_alone(log):
     assert content(path) == b"short\n"
 
 
-def test_due(tmp_path):
-    path = tmp_path / "log"
-    assert not due(str(path), 10)
-    path.write_bytes(b"x" * 11)
-    assert due(str(path), 10)
-    assert not due(str(path), 11)
-    assert not due(str(path), 0)
+def lines(path):
+    return [int(line.split()[1]) for line in content(path).splitlines() if len(line) == 12]
+
+
+def test_a_log_that_has_grown_far_beyond_becomes_several_files(log):
+    """As many as it would have become, of about that size; what would be too old is not copied."""
+    path, fd = log
+    fill(fd, 0, 20000)
+    steps = Rotation(path, 4, max_size=32768)
+    while not steps.step():
+        pass
+    sizes = [os.stat(file).st_size for file in older_files(path)]
+    assert sizes[:2] == [32768] * 2
+    assert 32768 <= sizes[2] <= 32768 + 4096  # with what comes at last, where the file is cut
+    kept = lines(path)
+    assert kept == list(range(kept[0], 20000))  # the end of it, without a gap
+
+
+@pytest.mark.parametrize(("count", "files"), [(2800, 1), (3600, 1), (4500, 2), (9000, 3)])
+def test_a_log_that_is_somewhat_above_loses_nothing(log, count, files):
+    path, fd = log
+    fill(fd, 0, count)
+    steps = Rotation(path, 4, max_size=32768)
+    while not steps.step():
+        pass
+    assert len(older_files(path)) == files
+    assert content(path) == b"".join(b"line %07d\n" % number for number in range(count))
+
+
+def test_with_no_room_for_older_files_the_log_is_cut(tmp_path, log, monkeypatch):
+    path, fd = log
+    fill(fd, 0, 5000)
+    rotate(path, 3)
+    before = content(path + ".1")
+
+    def full(*dummy):
+        raise OSError(errno.ENOSPC, "no room")
+
+    fill(fd, 5000, 5000)
+    monkeypatch.setattr(os, "sendfile", full)
+    rotate(path, 3)
+    assert os.stat(path).st_size <= 4096
+    assert content(path + ".1") == before
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1"]
