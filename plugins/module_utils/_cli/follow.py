@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -92,9 +93,9 @@ def _nth_newline_from_end(block: bytes, count: int) -> int:
     return place
 
 
-def copy(path: str, start: int, end: int) -> int:
-    """To stdout; how far it came."""
-    with open(path, "rb") as file:
+def copy(source: str | int, start: int, end: int) -> int:
+    """From a path or a descriptor to stdout; how far it came."""
+    with open(source, "rb", closefd=isinstance(source, str)) as file:
         file.seek(start)
         while start < end:
             data = file.read(min(_BLOCK, end - start))
@@ -112,13 +113,8 @@ class Follower:
     def __init__(self, path: str, position: int) -> None:
         self._path = path
         self._position = position
-        self._rotated = self._inode()
-
-    def _inode(self) -> int:
-        try:
-            return os.stat(f"{self._path}.1").st_ino
-        except FileNotFoundError:
-            return 0
+        self._last = -1  # the newest of the older files; it stays open, so that no other can get its inode
+        self._remember(self._newer())
 
     def run(self, lives: Callable[[], object]) -> None:
         """Until the container has ended and all it said is told."""
@@ -131,10 +127,10 @@ class Follower:
     def step(self) -> bool:
         """Tell what is new; was there any?"""
         before = self._position
-        inode = self._inode()
-        if inode != self._rotated:
-            self._rotated = inode
-            self._skip_head()
+        newer = self._newer()
+        for fd in newer:
+            self._skip_head(fd)
+        self._remember(newer)
         length = os.stat(self._path).st_size
         if length < self._position:
             self._position = 0  # rotated with no file kept
@@ -142,8 +138,35 @@ class Follower:
             self._position = copy(self._path, self._position, length)
         return self._position != before
 
-    def _skip_head(self) -> None:
-        head = os.stat(f"{self._path}.1").st_size
+    def _newer(self) -> list[int]:
+        """Descriptors of the older files that rotation has made since the last look, the oldest first."""
+        found: list[int] = []
+        for number in itertools.count(1):
+            try:
+                fd = os.open(f"{self._path}.{number}", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                break
+            if _same(fd, self._last):
+                os.close(fd)
+                break
+            if found and _same(fd, found[-1]):
+                os.close(fd)  # all have got the next number meanwhile
+            else:
+                found.append(fd)
+        return found[::-1]
+
+    def _remember(self, newer: list[int]) -> None:
+        if newer:
+            for fd in filter(lambda fd: fd >= 0, [self._last, *newer[:-1]]):
+                os.close(fd)
+            self._last = newer[-1]
+
+    def _skip_head(self, fd: int) -> None:
+        head = os.fstat(fd).st_size
         if self._position < head:
-            copy(f"{self._path}.1", self._position, head)
+            copy(fd, self._position, head)
         self._position = max(0, self._position - head)
+
+
+def _same(one: int, other: int) -> bool:
+    return other >= 0 and os.path.samestat(os.fstat(one), os.fstat(other))

@@ -53,18 +53,20 @@ def _open(path: str) -> BinaryIO:
 
 def _from_end(path: str, tail: int) -> bytes:
     """Blocks from the end until there are lines enough."""
-    data = b""
+    blocks: list[bytes] = []
+    ends = 0
     for file in files(path):
         with _open(file) as stream:
             position = stream.seek(0, os.SEEK_END)
-            while position > 0 and data.count(b"\n") <= tail:
+            while position > 0 and ends <= tail:
                 length = min(_BLOCK, position)
                 position -= length
                 stream.seek(position)
-                data = stream.read(length) + data
-        if data.count(b"\n") > tail:
+                blocks.append(stream.read(length))
+                ends += blocks[-1].count(b"\n")
+        if ends > tail:
             break
-    lines = data.splitlines(keepends=True)
+    lines = b"".join(reversed(blocks)).splitlines(keepends=True)
     return b"".join(lines[-tail:]) if tail else b""
 
 
