@@ -102,6 +102,10 @@ BAD = """
   container: {name: c, image: bb, published_ports: ["28000:80", "0.0.0.0:28000:80/tcp"]}
 - words: [published_ports, "28000", "0.0.0.0:28000:80/tcp", choose another]
   container: {name: c, image: bb, published_ports: ["28000:80", "28000:81"]}
+- words: [published_ports, "[::]:28000:80/tcp", IPv6, "ipv6: true"]
+  container: {name: c, image: bb, networks: [{name: n}], published_ports: ["[::]:28000:80"]}
+- words: [containers.a.depends_on, cycle]
+  stack: {name: s, containers: {a: {image: bb, pid_mode: "container:b"}, b: {image: bb, ipc_mode: "container:a"}}}
 - words: [published_ports, network]
   container: {name: c, image: bb, network_mode: none, published_ports: ["28000:80"]}
 - words: [network_mode, excludes networks]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -48,6 +49,16 @@ def test_a_shared_alias_leads_to_all_in_the_order_of_names(crew: WarmPlace) -> N
     crew.quartet("stack", stack({"bb2": pooled, "asks": asker}))
     assert called(asks, "pool") == second.addresses()
     assert f"({second.addresses()[0]})" in asks.sh("ping -c 1 -W 2 pool")
+
+
+def test_who_joins_another_starts_after_it(crew: WarmPlace) -> None:
+    """Without a word about it, and although its name comes first."""
+    joins = {"image": "bb", "pid_mode": "container:z", "network_mode": "container:z"}
+    crew.quartet("stack", stack({"a": joins, "z": PLAIN}))
+    a, z = Box(crew, "a"), Box(crew, "z")
+    assert [os.readlink(f"/proc/{a.pid}/ns/{kind}") for kind in ("pid", "net")] == [
+        os.readlink(f"/proc/{z.pid}/ns/{kind}") for kind in ("pid", "net")
+    ]
 
 
 def test_a_name_goes_from_an_alias_to_a_container_in_one_task(crew: WarmPlace) -> None:

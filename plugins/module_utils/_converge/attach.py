@@ -75,14 +75,34 @@ def _owner(host: Host, network: str, address: str) -> str:
     return ""
 
 
+def check_taken(host: Host, name: str, spec: Spec) -> None:
+    """What the plan found free may be another task's by now; who asks holds the lock of all attachments."""
+    for index, entry in enumerate(network_names(spec)):
+        _check_static(host, name, entry, host.networks[entry["name"]], f"networks[{index}]")
+    wanted = [port for port in parse_all(spec) if port.host_port]
+    if wanted:
+        ports.check_others("published_ports", wanted, _others_ports(host, name))
+
+
+def _others_ports(host: Host, name: str) -> dict[str, list[Port]]:
+    return {other: item.ports for other, item in host.attachments.items() if other != name}
+
+
 def _check_ports(host: Host, name: str, spec: Spec, *, starting: bool) -> None:
+    for text, port in zip(spec["published_ports"], parse_all(spec)):
+        if ":" in port.host_ip and not any(_has_ipv6(host, entry["name"]) for entry in network_names(spec)):
+            problem = "is an IPv6 address of the host, and no network of the container has IPv6 to lead it to"
+            raise OptionError("published_ports", text, f"{problem}; give one ipv6: true, or publish on IPv4 alone")
     mine = host.attachments.get(name)
     own = {port.key for port in mine.ports} if mine and (mine.running or not starting) else set()
     wanted = [port for port in parse_all(spec) if port.host_port and port.key not in own]
     if wanted:
-        others = {other: item.ports for other, item in host.attachments.items() if other != name}
-        ports.check("published_ports", wanted, others)
+        ports.check("published_ports", wanted, _others_ports(host, name))
         ports.check_elsewhere("published_ports", wanted, host.elsewhere)
+
+
+def _has_ipv6(host: Host, network: str) -> bool:
+    return network in host.networks and bool(host.networks[network].subnet6)
 
 
 def parse_all(spec: Spec) -> list[Port]:

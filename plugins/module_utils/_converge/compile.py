@@ -137,10 +137,11 @@ def device_node(entry: str, option: str) -> dict[str, Any]:
 
 def devices(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(linux.devices, linux.resources.devices)."""
-    if spec["privileged"]:
-        nodes = [device_node(f"{path}:{path}:rwm", "privileged") for path in _host_devices()]
-        return nodes, [{"allow": True, "access": "rwm"}]
     nodes = [device_node(entry, f"devices[{index}]") for index, entry in enumerate(spec["devices"])]
+    if spec["privileged"]:
+        own = {node["path"] for node in nodes}
+        nodes += [device_node(f"{path}:{path}:rwm", "privileged") for path in _host_devices() if path not in own]
+        return nodes, [{"allow": True, "access": "rwm"}]
     rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
     for entry, node in zip(spec["devices"], nodes):
         keys = ("type", "major", "minor")

@@ -98,12 +98,16 @@ def declared(host: Host, name: str, spec: Spec) -> Spec:
     return prepare.stored(host.paths, name, {**spec, "image_id": image.id if image else ""})
 
 
-def reserve(host: Host, made: Iterable[tuple[str, Spec]], *, starting: bool = True) -> None:
-    """Addresses and ports; those of containers that are ``starting`` come into force with the next commit."""
+def reserve(host: Host, made: Iterable[tuple[str, Mapping[str, Any]]], *, starting: bool = True) -> None:
+    """Addresses and ports; those of containers that are ``starting`` come into force with the next commit.
+
+    OptionError when another task took meanwhile what is declared.
+    """
     with store.lock(host.paths, "endpoints", "all"):
         host.__dict__.pop("attachments", None)
         host.__dict__.pop("_taken", None)
         for name, spec in made:
+            attach.check_taken(host, name, spec)
             attachment = attach.allocate(host, name, spec)
             attachment.running = attachment.running or starting
             host.save_attachment(name)

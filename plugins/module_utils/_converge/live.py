@@ -19,7 +19,7 @@ from .._kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, open_root, o
 from .._rootfs import ops
 from .._rootfs import options as mount_options
 from .._rootfs import target as target_place
-from . import attach, compile, secrets
+from . import attach, compile, lifecycle, secrets
 from .container_options import tmpfs_target, volume_parts
 from .host import Host
 from .inside import inside, mounted_at
@@ -287,7 +287,8 @@ def apply_networks(host: Host, name: str, spec: Spec) -> None:
     """Attach and detach; then names and rules for all whom it concerns."""
     before = host.attachments.get(name)
     old = {endpoint.network: endpoint for endpoint in before.endpoints} if before else {}
-    new = attach.allocate(host, name, spec)
+    lifecycle.reserve(host, [(name, spec)], starting=False)
+    new = host.attachments[name]
     have = {endpoint.network: endpoint for endpoint in new.endpoints}
     gone = [endpoint for network, endpoint in old.items() if network not in have or have[network].mac != endpoint.mac]
     attach.disconnect(host, gone)

@@ -22,6 +22,7 @@ _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?$", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+_NUMBER_MAX = (1 << 63) - 1  # what the kernel and JSON's readers have for a number
 DURATION_MAX = 10**9  # seconds, 31 years; the supervisor takes no more (protocol.py)
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 # A name becomes a host name, a directory and the end of a cgroup: 63 is the shortest of their limits (RFC 1123).
@@ -100,8 +101,9 @@ def integer(minimum: int | None = None, maximum: int | None = None, *, also: Seq
         if number in also:
             return number
         low = minimum is not None and number < minimum
-        if low or (maximum is not None and number > maximum):
-            raise OptionError(option, value, f"is out of range; use {_bounds(minimum, maximum)}{_or(also)}")
+        if low or number > (_NUMBER_MAX if maximum is None else maximum):
+            shown = value if abs(number) <= _NUMBER_MAX else "a number of that length"
+            raise OptionError(option, shown, f"is out of range; use {_bounds(minimum, maximum)}{_or(also)}")
         return number
 
     return parse

@@ -49,6 +49,7 @@ class Staged(Plan):
 
 def plan(paths: Paths, desired: Desired) -> Plan:
     """What makes the stack as desired; each option left out has its default."""
+    desired = {**desired, "containers": together.with_implied(desired.get("containers") or {})}
     check(desired)
     stored = store.read_spec(paths, KIND, desired["name"])
     if desired["state"] == "absent":

@@ -31,6 +31,19 @@ def told_of(name: str) -> Iterator[None]:
         raise OptionError(option, error.value, error.problem, hint=error.hint) from None
 
 
+def with_implied(declared: Declared) -> dict[str, dict[str, Any]]:
+    """Who joins a namespace of another container of the stack depends on it, whether it says so or not."""
+    result = {}
+    for name, body in declared.items():
+        needs = dict(body.get("depends_on") or {})
+        for option in ("network_mode", "pid_mode", "ipc_mode"):
+            kind, dummy, other = (body.get(option) or "").partition(":")
+            if kind == "container" and other in declared:
+                needs.setdefault(other, "started")
+        result[name] = {**body, "depends_on": needs}
+    return result
+
+
 def check(declared: Declared) -> None:
     """Raise OptionError when two of them want one port, one address or one name."""
     specs = {name: {**defaults(), **body} for name, body in declared.items() if body.get("state") != "absent"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from .._errors import OptionError, VesselError
 from .model import Port
@@ -78,9 +78,20 @@ def owner(inode: str) -> str:
     return "another process"
 
 
-def check(option: str, ports: Iterable[Port], others: dict[str, list[Port]]) -> None:
+def check(option: str, ports: Collection[Port], others: dict[str, list[Port]]) -> None:
     """Raise OptionError when a port is taken: by a container of ours, or by a socket of the host."""
+    check_others(option, ports, others)
     used = listening()
+    for port in ports:
+        inode = _taken_by(port, used)
+        if inode:
+            who = owner(inode)
+            problem = f"names port {port.host_port}/{port.protocol}, which is in use by {who}"
+            raise OptionError(option, str(port), f"{problem}; choose another host port")
+
+
+def check_others(option: str, ports: Iterable[Port], others: dict[str, list[Port]]) -> None:
+    """Raise OptionError when a container of ours has a port; ``others`` are the ports of each."""
     index: dict[Key, list[tuple[str, Port]]] = {}
     for container, theirs in others.items():
         for port in theirs:
@@ -91,11 +102,6 @@ def check(option: str, ports: Iterable[Port], others: dict[str, list[Port]]) -> 
                 raise OptionError(
                     option, str(port), f"is published by the container {container}; choose another host port"
                 )
-        inode = _taken_by(port, used)
-        if inode:
-            who = owner(inode)
-            problem = f"names port {port.host_port}/{port.protocol}, which is in use by {who}"
-            raise OptionError(option, str(port), f"{problem}; choose another host port")
 
 
 def check_elsewhere(option: str, ports: Iterable[Port], elsewhere: Iterable[tuple[str, Port]]) -> None:

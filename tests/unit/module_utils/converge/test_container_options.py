@@ -59,6 +59,8 @@ def parsed(**given):
         ("sysctls", {"net.core.somaxconn": 1, "net/core/somaxconn": 2}, "once more"),
         ("etc_hosts", ["a:192.0.2.1", "a:192.0.2.2"], "names a twice"),
         ("stop_timeout", "9" * 400, "is not a duration"),
+        ("restart_retries", 1 << 63, "is out of range; use 0 or more"),
+        ("restart_retries", 10**400, "that length' is out of range"),
         ("stop_timeout", float("nan"), "is not a duration"),
     ],
 )
