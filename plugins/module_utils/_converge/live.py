@@ -99,6 +99,8 @@ def apply_resources(host: Host, name: str, spec: Spec, options: Iterable[str]) -
         for group, key in _KEYS[option]:
             if key in everything.get(group, {}):
                 chosen.setdefault(group, {})[key] = everything[group][key]
+    if "limit" in chosen.get("memory", {}):
+        chosen["memory"]["checkBeforeUpdate"] = True  # v1 refuses what is less than in use; v2 would kill for it
     try:
         manager(host, name).apply(chosen)
     except KernelError as error:

@@ -20,13 +20,23 @@ _LIMITS = {
 }
 
 
+_DEFAULT = 100  # io.weight of a group that was given none
+
+
 def weight(blkio: int) -> int:
-    """[10, 1000] onto [1, 10000], as the OCI runtimes do where the kernel has no BFQ."""
-    return 1 + (blkio - 10) * 9999 // 990
+    """[10, 1000] onto [1, 10000], as the OCI runtimes do where the kernel has no BFQ.
+
+    The kernel's own default lies between two steps; the one that it is read as leads back to it.
+    """
+    return _DEFAULT if blkio == _step(_DEFAULT) else 1 + (blkio - 10) * 9999 // 990
 
 
 def blkio(weight: int) -> int:
     """The smallest blkio weight that gives this io.weight."""
+    return _step(weight)
+
+
+def _step(weight: int) -> int:
     return 10 + -(-(weight - 1) * 990 // 9999)
 
 

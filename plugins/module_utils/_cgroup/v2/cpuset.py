@@ -29,5 +29,9 @@ def apply(directory: str, resources: dict[str, Any]) -> None:
 
 
 def read(directory: str) -> dict[str, Any]:
+    """Where no list was given, the one that holds: a group with processes can't be given an empty one (ENOSPC)."""
     values = {key: read_optional(f"{directory}/{name}") for key, name in _FILES.items()}
+    for key, value in values.items():
+        if value is not None and not value.strip():
+            values[key] = read_optional(f"{directory}/{_FILES[key]}.effective")
     return {"cpu": {key: value.strip() for key, value in values.items() if value is not None}}

@@ -35,8 +35,20 @@ def _check(directory: str, limit: int) -> None:
     """Here a limit below the use is not refused: the kernel takes it and kills. So it is asked before."""
     used = read_number(f"{directory}/memory.current") or 0
     if 0 <= limit < used:
-        hint = f"{used} bytes are in use; the container would be killed"
+        used = _squeezed(directory, limit)
+    if 0 <= limit < used:
+        hint = f"{used} bytes are in use, and the kernel can't take them back; the container would be killed"
         raise KernelError(f"write {limit} to", f"{directory}/memory.max", errno.EBUSY, hint=hint)
+
+
+def _squeezed(directory: str, limit: int) -> int:
+    """What is in use when caches are given back: a write to memory.high waits for that, and kills nobody."""
+    path = f"{directory}/memory.high"
+    high = read_optional(path)
+    if high is not None:
+        write(path, limit)
+        write(path, high)
+    return read_number(f"{directory}/memory.current") or 0
 
 
 def _write_swap(directory: str, value: int) -> None:

@@ -135,6 +135,18 @@ def test_check_before_update_spares_the_container(manager, group):
     with pytest.raises(KernelError, match=r"write 4096 to .*memory\.max: .*\[EBUSY\] \(8192 bytes are in use"):
         manager.apply({"memory": {"limit": 4096, "checkBeforeUpdate": True}})
     assert (group / "memory.max").read_text() == "max\n"
+    assert (group / "memory.high").read_text().strip() == "max"
+
+
+def test_a_set_that_was_not_given_is_the_one_that_holds(manager):
+    """It can be written back to a group with processes, which an empty one can't."""
+    assert manager.read()["cpu"]["cpus"] == "0-1"
+    assert manager.read()["cpu"]["mems"] == "0"
+
+
+def test_the_kernels_own_io_weight_is_kept_when_written_back():
+    assert blkio.weight(blkio.blkio(100)) == 100
+    assert [blkio.weight(value) for value in (19, 21)] == [91, 112]
 
 
 def test_bfq_comes_before_io_weight(manager, group):
