@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import cgroup_words
 from .options_box import Box
 
 ACTS: list[Act] = []
@@ -56,7 +57,7 @@ def words_of(needle: str) -> Answer:
     """Is such a process in the container's cgroup now?"""
 
     def ask(result: Mapping[str, Any], box: Box) -> bool:
-        path = Path(f"/sys/fs/cgroup/pids{box.place.paths.cgroup('box')}/cgroup.procs")
+        path = cgroup_words.where("pids", box.place.paths.cgroup("box")) / "cgroup.procs"
         return any(
             needle in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in path.read_text().split()
         )

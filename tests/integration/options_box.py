@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import cgroup_words
 from .warm import WarmPlace
 
 PATIENCE = 20.0
@@ -83,7 +84,8 @@ class Box:
         return found
 
     def limit(self, controller: str, file: str) -> str:
-        return Path(f"/sys/fs/cgroup/{controller}{self.place.paths.cgroup(self.name)}/{file}").read_text().strip()
+        """What the kernel has, in the words of cgroup v1."""
+        return cgroup_words.read(cgroup_words.where(controller, self.place.paths.cgroup(self.name)), file)
 
     def namespace(self, kind: str) -> str:
         """Whose it is: the host's, another box's by name, or its own."""

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from typing import Any
 
 from ansible_collections.vessel.host.plugins.module_utils._kernel import caps
 
+from .cgroup_words import UNLIMITED
 from .options_box import Box, answers, until
 from .options_table import Alike, Also, rows
 from .warm import NET, PORT, SIX, TRAP
@@ -19,7 +21,6 @@ from .warm import NET, PORT, SIX, TRAP
 row = rows("container")
 ONE = [{"name": "one"}]
 ONE_NODE = "the host has one memory node"
-UNLIMITED = "9223372036854771712"
 
 # what it is made from, and its process
 
@@ -263,8 +264,9 @@ def soft(box: Box) -> tuple[str, str]:
     return lines["Max open files"][0], lines["Max core file size"][0]
 
 
+OURS = str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])  # what is declared no more is as the host has it
 row("ulimits", soft, (["nofile:512:20000", "core:77:unlimited"], ("512", "77"), ["core=77:-1", "nofile:512:20000"]),
-    (["nofile:600:20000"], ("600", "0")), ([], ("20000", "0")))  # fmt: skip
+    (["nofile:600:20000"], ("600", "0")), ([], (OURS, "0")))  # fmt: skip
 row("sysctls", lambda box: box.sh("cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax").split(),
     ({"net.core.somaxconn": "77", "kernel.msgmax": "9000"}, ["77", "9000"], {"kernel/msgmax": 9000, "net/core/somaxconn": 77}),
     ({"net.core.somaxconn": "78"}, ["78", "9000"]))  # fmt: skip

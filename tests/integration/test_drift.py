@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from . import cgroup_words
 from .place import Place
 
 pytestmark = pytest.mark.root
@@ -75,7 +76,7 @@ def mended(place: Place, named: str, *, same_process: bool = True) -> dict[str, 
 
 
 def cgroup(place: Place, controller: str, name: str = "db") -> Path:
-    return Path(f"/sys/fs/cgroup/{controller}{place.paths.cgroup(name)}")
+    return cgroup_words.where(controller, place.paths.cgroup(name))
 
 
 @pytest.mark.parametrize(
@@ -89,12 +90,12 @@ def cgroup(place: Place, controller: str, name: str = "db") -> Path:
     ],
 )
 def test_limit_that_was_echoed_by_hand(place, controller, file, value, option):
-    path = cgroup(place, controller) / file
-    declared = path.read_text()
-    path.write_text(value)
-    assert path.read_text() != declared
+    group = cgroup(place, controller)
+    declared = cgroup_words.read(group, file)
+    cgroup_words.write(group, file, value)
+    assert cgroup_words.read(group, file) != declared
     mended(place, f"mend {option}")
-    assert path.read_text() == declared
+    assert cgroup_words.read(group, file) == declared
 
 
 def test_limit_by_hand_where_none_is_declared(place):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from . import cgroup_words
 from .options_box import Box, until
 from .warm import TRAP, WarmPlace
 
@@ -175,7 +176,7 @@ def test_a_fork_bomb_comes_to_nothing(shared: WarmPlace, box: Box) -> None:
     begin = time.monotonic()
     shared.task("container", name="box", state="stopped", stop_timeout="1s")
     assert time.monotonic() - begin < 10
-    assert not Path(f"/sys/fs/cgroup/pids{shared.paths.cgroup('box')}").exists()
+    assert not cgroup_words.where("pids", shared.paths.cgroup("box")).exists()
 
 
 def test_limits_of_files(box: Box) -> None:

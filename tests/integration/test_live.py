@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from . import cgroup_words
 from .options_box import Box, answers, until
 from .warm import NET, PORT, WarmPlace
 
@@ -74,17 +75,23 @@ def change(box: Box, **args: Any) -> dict[str, Any]:
     ],
 )
 def test_limit(same: Box, option: str, value: Any, file: str, seen: str) -> None:
-    path = f"/sys/fs/cgroup/{file}"
-    assert same.sh(f"cat {path}") != seen
+    assert inside(same, file) != seen
     change(same, **{option: value})
-    assert same.sh(f"cat {path}") == seen
+    assert inside(same, file) == seen
+
+
+def inside(box: Box, file: str) -> str:
+    """CONTROLLER/FILE below the container's own /sys/fs/cgroup, where its group is the root."""
+    controller, dummy, name = file.partition("/")
+    top = box.path("/sys/fs/cgroup")
+    return cgroup_words.read(top if cgroup_words.UNIFIED else top / controller, name)
 
 
 def test_one_update_leaves_the_other_limits(same: Box) -> None:
     files = ["memory/memory.limit_in_bytes", "cpu/cpu.cfs_quota_us", "cpu/cpu.shares", "cpuset/cpuset.cpus"]
-    before = same.sh(f"cd /sys/fs/cgroup; cat {' '.join(files)}")
+    before = [inside(same, file) for file in files]
     change(same, pids_limit=41)
-    assert same.sh(f"cd /sys/fs/cgroup; cat {' '.join(files)}") == before
+    assert [inside(same, file) for file in files] == before
 
 
 def test_ulimits_of_what_runs_and_of_what_comes(same: Box) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge import prune
 
+from . import cgroup_words
 from .options_actions import ACTS, Act
 from .options_box import Box, until
 from .warm import WarmPlace
@@ -58,7 +59,7 @@ def test_exec_detached_is_detached_and_check_mode_starts_nothing(shared: WarmPla
 
 def test_state(shared: WarmPlace, box: Box) -> None:
     shared.quartet("container", {"name": "box", "image": "bb", "networks": [], "state": "present"})
-    assert not Path(f"/sys/fs/cgroup/pids{shared.paths.cgroup('box')}").exists()
+    assert not cgroup_words.where("pids", shared.paths.cgroup("box")).exists()
     assert shared.home("containers", "box").exists()
     shared.quartet("container", {"name": "box", "state": "started"})
     assert box.read("/proc/1/comm") == "sh\n"

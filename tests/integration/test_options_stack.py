@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import OPTIONS
 
+from . import cgroup_words
 from .options_box import Box
 from .options_container import DEVICE, cmdline
 from .warm import NET, PORT, SIX, TRAP, WarmPlace
@@ -42,7 +43,7 @@ TWO = {"box": PLAIN, "other": PLAIN}
 
 def running(place: WarmPlace) -> list[str]:
     """Whose cgroups have processes in them."""
-    groups = Path(f"/sys/fs/cgroup/pids{os.path.dirname(place.paths.cgroup('x'))}")
+    groups = cgroup_words.where("pids", os.path.dirname(place.paths.cgroup("x")))
     found = [group.name for group in groups.glob("*/") if (group / "cgroup.procs").read_text()]
     return sorted(set(found) & {"box", "other"})
 
