@@ -40,5 +40,7 @@ def build(module_path: str, args: Mapping[str, Any], interpreter: tuple[Any, ...
     }
     parts = [f"{shebang}\n", *(Path(part.__file__).read_text(encoding="utf-8") for part in (version, launcher))]
     # Either part begins by importing from the future, which a file may do but at its beginning.
-    text = "".join(parts).replace("from __future__ import annotations\n", "") + f"\nlaunch(**{given!r})\n"
+    head = "".join(parts).replace("from __future__ import annotations\n", "")
+    # A traceback shows the line that calls, and there may be secrets among the options.
+    text = f"{head}\nGIVEN = {given!r}\nlaunch(**GIVEN)\n"
     return _BuiltModule(b_module_data=text.encode(), module_style="new", shebang=shebang, serialization_profile=PROFILE)

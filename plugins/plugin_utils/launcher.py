@@ -18,15 +18,20 @@ ABSENT = "vessel_engine_is_absent"
 def launch(*, module: str, source: str, engine: str, border: str, root: str, params: bytes, profile: str) -> None:
     """Run a module's ``source`` with the installed engine; where that is not there, say so as the module's result."""
     directory = os.path.join(libexec(root), globals()["name"](engine, border))  # name() is version.py's
-    if not hold(directory):
+    scope = {"__name__": "vessel_module", "__file__": module}
+    try:
+        if not hold(directory):
+            raise ImportError(directory)
+        sys.path.insert(0, directory)
+        from ansible.module_utils import basic
+
+        # As the loader of AnsiballZ does it.
+        basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = params, profile
+        exec(compile(source, module, "exec"), scope)
+    except ImportError:  # also where somebody removed a part of it; nothing has been done yet
         print(json.dumps({"changed": False, ABSENT: True}))
         return
-    sys.path.insert(0, directory)
-    from ansible.module_utils import basic
-
-    # As the loader of AnsiballZ does it.
-    basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = params, profile
-    exec(compile(source, module, "exec"), {"__name__": "__main__", "__file__": module})
+    scope["main"]()
 
 
 def libexec(root: str) -> str:
@@ -43,4 +48,4 @@ def hold(directory: str) -> bool:
         fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
     except OSError:
         return False
-    return os.path.isdir(f"{directory}/ansible")
+    return os.path.isfile(f"{directory}/vessel")

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._cli.version import PACKAGE
 
 from .place import Place
 
@@ -35,8 +36,8 @@ def place(tmp_path):
     place.remove()
 
 
-def play(place, tasks, *arguments, collections=CHECKOUT / "collection"):
-    """(a result per task, the payloads built for each) of a play with these tasks, whole processes."""
+def play(place, tasks, *arguments, collections=CHECKOUT / "collection", fails=False):
+    """(what was said, the payloads built for each task) of a play with these tasks, whole processes."""
     directory = Path(place.root).parent
     (directory / "inventory").write_text(INVENTORY)
     for task in tasks:
@@ -53,7 +54,7 @@ def play(place, tasks, *arguments, collections=CHECKOUT / "collection"):
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", "-i", "inventory", "play.yml", *arguments]
     env = {**os.environ, **settings}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=directory, env=env)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
     texts = done.stdout.split("\nTASK [")[1:]
     return done.stdout, [text.count("Using module file") for text in texts]
 
@@ -111,3 +112,30 @@ def test_secrets_are_not_in_what_is_shown(place):
     said, built = play(place, [secret], "--diff")
     assert built == [LIGHT]
     assert "hunter2" not in said
+
+
+def test_nor_where_the_module_breaks_down(place):
+    """A traceback shows the line that calls; with become the payload is a file, of which Python can tell its lines."""
+    play(place, [{"vessel.host.container": dict(SLEEPER)}])
+    (version,) = os.listdir(place.paths.libexec)
+    utils = Path(place.paths.libexec, version, "ansible/module_utils")
+    (utils / "basic.py").write_text("1 / 0")
+    shutil.rmtree(utils / "__pycache__")  # which nobody would compare with it
+    secret = {**SLEEPER, "secrets": [{"name": "key", "content": "hunter2-hunter2"}]}
+    said, dummy = play(place, [{"vessel.host.container": secret, "become": True}], fails=True)
+    assert "ZeroDivisionError" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("lost", ["vessel", "ansible", f"{PACKAGE}/_converge/parse.py"])
+def test_what_is_not_whole_is_mended_by_the_next_task(place, lost):
+    play(place, [{"vessel.host.container": dict(SLEEPER)}])
+    process = place.process("a")
+    (version,) = os.listdir(place.paths.libexec)
+    subprocess.run(["rm", "-r", f"{place.paths.libexec}/{version}/{lost}"], check=True)
+    said, built = play(place, [{"vessel.host.container": dict(SLEEPER)} for dummy in range(2)])
+    assert "changed=0" in said
+    assert built == [ORDINARY, LIGHT]
+    assert os.listdir(place.paths.libexec) == [version]
+    assert subprocess.run([f"{place.paths.bin}/vessel", "version"], check=False).returncode == 0
+    assert place.process("a") == process

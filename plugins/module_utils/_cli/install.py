@@ -20,7 +20,7 @@ from typing import Any, Optional
 
 from .._cgroup.manager import open_manager
 from .._errors import KernelError, MonitorError, VesselError
-from .._kernel.file import fsync_directory, locked, remove_tree
+from .._kernel.file import fsync_directory, holds, locked, remove_tree, write_atomic
 from .._monitor.client import Client, connect
 from .._paths import Paths
 from . import engine  # it imports all of the engine, so whoever ships this file ships it all
@@ -88,7 +88,10 @@ def install(paths: Paths) -> str:
 
 def refresh(paths: Paths) -> None:
     """Where there is an engine of another version, put this one in its place, and its supervisor in that one's."""
-    if os.path.isdir(f"{paths.libexec}/{version()}") or not os.path.isdir(paths.libexec):
+    directory = f"{paths.libexec}/{version()}"
+    if os.path.isdir(directory):
+        _mend(paths, directory)
+    if os.path.isdir(directory) or not os.path.isdir(paths.libexec):
         return
     try:
         connect(paths).close()
@@ -99,8 +102,8 @@ def refresh(paths: Paths) -> None:
         ensure(paths).close()
 
 
-def _write(paths: Paths, directory: str) -> None:
-    new = f"{directory}.{os.getpid()}.new"
+def _files(paths: Paths, directory: str) -> dict[str, bytes]:
+    """All that a version consists of: path below its directory, content."""
     files = {f"{versions.PACKAGE}/{path}": content for path, content in sources().items()}
     if "border" in _cache:
         files.update({f"ansible/{path}": content for path, content in _from_archive("ansible/").items()})
@@ -108,10 +111,33 @@ def _write(paths: Paths, directory: str) -> None:
         files.setdefault(f"{package}/__init__.py", b"")  # a package proper is found faster than a namespace
     package = versions.PACKAGE.replace("/", ".")
     script = _SCRIPT.format(python=sys.executable, directory=directory, package=package, root=paths.root)
+    return {**files, "vessel": script.encode()}
+
+
+def _mend(paths: Paths, directory: str) -> None:
+    """What somebody removed of a version that is there, for else each task would come with all of it anew.
+
+    Who runs from it has no need to look: he could not.
+    """
+    if versions.installed():
+        return
+    for path, content in _files(paths, directory).items():
+        if not holds(f"{directory}/{path}", content):
+            os.makedirs(os.path.dirname(f"{directory}/{path}"), mode=0o755, exist_ok=True)
+            write_atomic(f"{directory}/{path}", content, mode=_mode(path))
+            _compile(f"{directory}/{path}", f"{directory}/{path}")
+
+
+def _mode(path: str) -> int:
+    return 0o644 if path.endswith(".py") else 0o755
+
+
+def _write(paths: Paths, directory: str) -> None:
+    new = f"{directory}.{os.getpid()}.new"
+    files = _files(paths, directory)
     try:
-        _write_file(f"{new}/vessel", script.encode(), mode=0o755)
         for path, content in files.items():
-            _write_file(f"{new}/{path}", content)
+            _write_file(f"{new}/{path}", content, mode=_mode(path))
         for path in files:
             _compile(f"{new}/{path}", f"{directory}/{path}")
         _sync(new)
@@ -132,7 +158,7 @@ def _packages(paths: Iterable[str]) -> set[str]:
     return found
 
 
-def _write_file(path: str, content: bytes, *, mode: int = 0o644) -> None:
+def _write_file(path: str, content: bytes, *, mode: int) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     os.fchmod(fd, mode)
@@ -144,6 +170,8 @@ def _compile(path: str, shown: str) -> None:
     """Unchecked: the directory's name says what is in it, so nobody has to look at times."""
     import py_compile
 
+    if not path.endswith(".py"):
+        return
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(path, dfile=shown, doraise=True, invalidation_mode=mode)
 
