@@ -48,4 +48,5 @@ def hold(directory: str) -> bool:
         fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
     except OSError:
         return False
-    return os.path.isfile(f"{directory}/vessel")
+    trusted: bool = globals()["trusted"](directory)  # version.py's
+    return trusted and os.path.isfile(f"{directory}/vessel")

@@ -70,6 +70,14 @@ def test_the_first_container_brings_the_engine_and_all_that_follow_use_it(place)
     assert Path(place.paths.libexec, version, "ansible/module_utils/basic.py").exists()
 
 
+def test_an_engine_that_others_may_write_to_is_not_run(place):
+    play(place, [{"vessel.host.container": dict(SLEEPER)}])
+    (version,) = os.listdir(place.paths.libexec)
+    os.chmod(f"{place.paths.libexec}/{version}", 0o777)
+    assert play(place, [{"vessel.host.container_info": {"name": "a"}}])[1] == [ORDINARY]
+    os.chmod(f"{place.paths.libexec}/{version}", 0o755)
+
+
 def test_check_mode_brings_nothing(place):
     assert play(place, [{"vessel.host.container": dict(SLEEPER)}], "--check")[1] == [ORDINARY]
     assert not os.path.exists(place.paths.libexec)

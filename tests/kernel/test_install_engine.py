@@ -125,6 +125,14 @@ def test_a_bin_that_can_not_be_written_is_named(site):
         install.install(site.paths)
 
 
+@pytest.mark.parametrize("spoil", [lambda path: os.chmod(path, 0o777), lambda path: os.chown(path, 65534, 65534)])
+def test_what_others_may_write_to_is_not_run(site, spoil):
+    directory = install.install(site.paths)
+    spoil(directory)
+    with pytest.raises(VesselError, match=f"others may write to {directory}"):
+        install.install(site.paths)
+
+
 def test_a_killed_installation_is_swept(site):
     os.makedirs(f"{site.paths.libexec}/0123456789abcdef.999999999.new/ansible_collections")
     os.makedirs(f"{site.paths.libexec}/0123456789abcdef.{os.getpid()}.new")

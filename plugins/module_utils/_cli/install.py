@@ -78,6 +78,9 @@ def install(paths: Paths) -> str:
     try:
         if not os.path.isdir(directory):
             _write(paths, directory)
+        if not versions.trusted(directory):
+            hint = "remove it, or choose a root below which nobody else may write"
+            raise VesselError(f"install the engine: others may write to {directory}", hint=hint)
         _link(paths, directory)
     except KernelError as error:
         raise KernelError("install the engine:", f"{error.operation} {error.obj}", error.errno, hint=_HINT) from None

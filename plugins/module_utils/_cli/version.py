@@ -56,6 +56,15 @@ def name(engine: str, border: str) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
+def trusted(directory: str) -> bool:
+    """Is it there, and may nobody write to it but who runs from it? A root may lie below another user's directory."""
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return False
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
 def installed() -> str:
     """The version's directory that the running code is part of; empty in a checkout and in a module's payload."""
     top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
