@@ -63,6 +63,16 @@ def test_the_key_is_in_memory_and_goes_with_the_last_secret(paths):
     assert not os.path.lexists(key)
 
 
+def test_what_a_killed_process_left_goes_with_the_next_that_looks(paths):
+    secrets.stored(paths, "a", [secret("x")])
+    os.rmdir(f"{paths.run}/secrets/a")
+    secrets.remove(paths, "b")
+    assert not os.path.lexists(f"{paths.run}/secrets")
+    os.makedirs(f"{paths.run}/secrets")
+    secrets.remove(paths, "b")
+    assert not os.path.lexists(f"{paths.run}/secrets")
+
+
 def test_without_the_key_nothing_is_known(paths):
     """As after a reboot: who runs gets what is declared, who does not run has nothing to be changed now."""
     written = secrets.stored(paths, "a", [secret("1234")])

@@ -131,16 +131,25 @@ def held(paths: Paths, name: str, secrets: Sequence[Secret]) -> list[dict[str, A
 
 
 def remove(paths: Paths, name: str) -> None:
-    """The container's, and with the last one the file system that they lie on."""
-    directory = compile.secrets_directory(paths, name)
-    if not os.path.isdir(directory):
+    """The container's, and with the last one the file system that they lie on: a key without any is what is left of a
+    process that was killed."""
+    directory, base = compile.secrets_directory(paths, name), _base(paths)
+    if not (os.path.isdir(directory) or _is_left(base)):
         return
-    base = os.path.dirname(directory)
     with store.lock(paths, "secrets", "all"):
         remove_tree(directory)
-        if os.path.ismount(base) and not set(os.listdir(base)) - {_KEY}:
-            m.umount2(base, m.MNT_DETACH)
+        if _is_left(base):
+            if os.path.ismount(base):
+                m.umount2(base, m.MNT_DETACH)
             os.rmdir(base)
+
+
+def _is_left(base: str) -> bool:
+    """Is it there for nobody?"""
+    try:
+        return set(os.listdir(base)) <= {_KEY}
+    except FileNotFoundError:
+        return False
 
 
 def _base(paths: Paths) -> str:
