@@ -23,6 +23,7 @@ options:
       - V(present) makes everything as declared, and starts the containers.
       - V(stopped) stops the containers.
       - V(absent) removes containers and networks, what depends on others first. Volumes and images stay.
+      - What another stack declares too, and a network that other containers are on, stays, also with O(prune).
     type: str
     choices: [present, stopped, absent]
     default: present

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.vessel.host.plugins.module_utils._kernel import namespaces
 
 from .options_box import Box, answers, until
-from .warm import PORT, WarmPlace
+from .warm import NET, PORT, WarmPlace
 
 pytestmark = pytest.mark.root
 ONE = [{"name": "one"}]
@@ -118,6 +118,31 @@ def said(sock: socket.socket) -> str:
         return sock.recv(100).decode().strip()
     except OSError:
         return ""
+
+
+def test_what_another_stack_has_too_stays(crew: WarmPlace) -> None:
+    crew.task("stack", **stack({"a": PLAIN, "both": PLAIN}, networks={"shared": {"subnet": f"{NET}9.0/24"}}))
+    on_shared = {"image": "bb", "networks": [{"name": "shared"}]}
+    crew.task("stack", name="mates", containers={"b": on_shared, "both": PLAIN})
+    before = [Box(crew, name).process for name in ("b", "both")]
+    for gone in ({"containers": {}, "prune": True}, {"state": "absent"}):
+        crew.task("stack", **stack({"a": PLAIN}, networks={"shared": {"subnet": f"{NET}9.0/24"}}))
+        said = crew.quartet("stack", {"name": "crew", **gone})[1]["actions"]
+        assert [action for action in said if "forget" not in action] == ["container a: remove"]
+    assert [Box(crew, name).process for name in ("b", "both")] == before
+    assert crew.task("network_info", name="shared")["networks"][0]["present"]
+    crew.quartet("stack", {"name": "mates", "state": "absent"})
+    crew.task("network", name="shared", state="absent")
+
+
+def test_containers_that_wait_for_one_another_in_a_circle_are_refused(crew: WarmPlace) -> None:
+    joined = {"a": {"image": "bb", "network_mode": "container:b"}}
+    for option, value in (("network_mode", "container:a"), ("pid_mode", "container:a"), ("depends_on", ["a"])):
+        body = {"image": "bb", "network_mode": "none", option: value}
+        for check in (True, False):
+            said = crew.task("stack", check=check, fails=True, **stack({**joined, "b": body}))
+            assert said["msg"].startswith(f"containers.b.{option}: ")
+            assert said["msg"].endswith("is a cycle: a -> b -> a")
 
 
 def test_a_stack_with_conditions_stops_and_starts_again(crew: WarmPlace) -> None:

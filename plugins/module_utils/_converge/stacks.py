@@ -170,7 +170,7 @@ def _containers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]
         with together.told_of(name):
             part = containers.plan(paths, wanted, whole=True, host=host)
         result.extend(_with_needs(part, together.needs(name, declared, desired["state"])))
-    for name in _dropped(desired, stored, "containers"):
+    for name in _dropped(paths, desired, stored, "containers"):
         result.extend(containers.plan(paths, {"name": name, "state": "absent"}, host=host))
     return arrange(host, result, float(desired.get("wait_timeout") or lifecycle.WAIT))
 
@@ -226,10 +226,16 @@ def _remember(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) 
     return Plan([Step(f"stack {desired['name']}", "remember", do, undo, hidden=True)])
 
 
-def _dropped(desired: Desired, stored: Optional[dict[str, Any]], kind: str) -> list[str]:
+def _dropped(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]], kind: str) -> list[str]:
     if not stored or not desired.get("prune"):
         return []
-    return sorted(set(stored.get(kind, [])) - set(desired.get(kind) or {}))
+    return sorted(set(stored.get(kind, [])) - set(desired.get(kind) or {}) - _of_others(paths, desired["name"], kind))
+
+
+def _of_others(paths: Paths, name: str, kind: str) -> set[str]:
+    """What other stacks than this one have: it does not go with this one."""
+    specs = (store.read_spec(paths, KIND, other) or {} for other in store.names(paths, KIND) if other != name)
+    return {found for spec in specs for found in spec.get(kind, [])}
 
 
 def arrange(host: Host, plan: Plan, timeout: float = lifecycle.WAIT) -> Plan:
@@ -250,28 +256,35 @@ def arrange(host: Host, plan: Plan, timeout: float = lifecycle.WAIT) -> Plan:
 
 def _leftovers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
     result, planned = Plan(), firewall.networks(paths)
-    dropped = _dropped(desired, stored, "networks")
-    for name in dropped:
-        result.extend(_network_removal(paths, name, planned))
+    going = set(_dropped(paths, desired, stored, "containers"))
+    for name in _dropped(paths, desired, stored, "networks"):
+        result.extend(_network_removal(paths, name, planned, going))
     result.extend(firewall.plan(paths, planned=planned))
     return result
 
 
-def _network_removal(paths: Paths, name: str, planned: dict[str, Network]) -> Plan:
-    """Planned before its containers are gone, it is only announced. It is taken from the ``planned`` networks."""
+def _network_removal(paths: Paths, name: str, planned: dict[str, Network], going: set[str]) -> Plan:
+    """It stays when others are on it than the containers that are ``going``; planned before those are gone, it is only
+    announced. It is taken from the ``planned`` networks."""
     from . import users
 
-    if users.of_network(paths, name):
+    present = set(users.of_network(paths, name))
+    if present - going:
+        return Plan()
+    if present:
         planned.pop(name, None)
         return Plan([Step(f"network {name}", "remove", lambda: None)])
     return networks.plan(paths, {"name": name, "state": "absent"}, others=planned)
 
 
 def _absence(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
-    """Containers, then networks. Volumes and images stay: data goes only when its volume is removed by name."""
+    """Containers, then networks, but those that other stacks have too. Volumes and images stay: data goes only when its
+    volume is removed by name."""
     known = stored or {}
-    names = sorted({*known.get("containers", []), *(desired.get("containers") or {})})
-    nets = sorted({*known.get("networks", []), *(desired.get("networks") or {})})
+    names, nets = (
+        sorted({*known.get(kind, []), *(desired.get(kind) or {})} - _of_others(paths, desired["name"], kind))
+        for kind in ("containers", "networks")
+    )
     needs = known.get("depends_on") or {
         name: body.get("depends_on") or {} for name, body in (desired.get("containers") or {}).items()
     }
@@ -287,7 +300,7 @@ def _absence(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -
     def remove_networks(preview: bool) -> Plan:
         result, planned = Plan(), firewall.networks(paths)
         for name in nets:
-            result.extend(_network_removal(paths, name, planned))
+            result.extend(_network_removal(paths, name, planned, set(names)))
         result.extend(firewall.plan(paths, planned=planned))
         if stored is not None:
             result.add(

@@ -19,6 +19,7 @@ from .host import Host
 Declared = Mapping[str, Mapping[str, Any]]
 # A container with one of these is started again whenever it ends.
 _ENDLESS = ("always", "unless-stopped")
+_JOINING = ("network_mode", "pid_mode", "ipc_mode")
 
 
 @contextlib.contextmanager
@@ -49,6 +50,7 @@ def check(declared: Declared) -> None:
     specs = {name: {**defaults(), **body} for name, body in declared.items() if body.get("state") != "absent"}
     _check_ports(specs)
     _check_addresses(specs)
+    _check_joined(specs)
     index = aliases.Index(
         (entry["name"], name, entry["aliases"]) for name, spec in specs.items() for entry in attach.network_names(spec)
     )
@@ -77,6 +79,32 @@ def _check_addresses(specs: Declared) -> None:
                     option = f"containers.{name}.networks[{number}].{key}"
                     problem = f"is that of the container {owners[entry['name'], value]} of this stack too"
                     raise OptionError(option, value, problem)
+
+
+def _check_joined(specs: Declared) -> None:
+    """Who shares another one's namespace starts after it, as who depends on it does."""
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        for other, option in _awaited(specs[name]).items() if name not in done else ():
+            if other in (*path, name):
+                cycle = " -> ".join([*path, name, other][[*path, name].index(other) :])
+                value = specs[name][option]
+                shown = list(value) if isinstance(value, Mapping) else value
+                raise OptionError(f"containers.{name}.{option}", shown, f"is a cycle: {cycle}")
+            if other in specs:
+                visit(other, (*path, name))
+        done.add(name)
+
+    for name in specs:
+        visit(name, ())
+
+
+def _awaited(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Each container that must be there before this one starts, and the option that says so."""
+    modes = {option: str(spec[option] or "") for option in _JOINING}
+    joined = {mode.partition(":")[2]: option for option, mode in modes.items() if mode.startswith("container:")}
+    return {**dict.fromkeys(spec.get("depends_on") or (), "depends_on"), **joined}
 
 
 def check_conditions(host: Host, declared: Declared, state: str) -> None:
