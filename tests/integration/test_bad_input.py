@@ -78,6 +78,8 @@ BAD = """
   container: {name: c}
 - words: [command, is missing, give one]
   container: {name: c, image: empty}
+- words: [command, names no program, empty]
+  container: {name: c, image: bb, command: [""]}
 - words: [nosuch, not found, PATH]
   container: {name: c, image: bb, command: nosuch --help}
 - words: [/bin/nosuch, ENOENT, image]

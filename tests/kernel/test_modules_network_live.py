@@ -111,6 +111,28 @@ def test_a_new_subnet_must_hold_fixed_addresses(pair):
     assert facts(pair)["one"]["networks"][0]["ipv4_address"] == f"{BASE}.40.77"
 
 
+def test_a_gateway_is_nobody_elses_address(pair):
+    """One that declares its address keeps it; another gets a new one."""
+    fixed = [{"name": "shop", "ipv4_address": f"{BASE}.40.77"}]
+    run_module("container", {"root": pair, "name": "one", "networks": fixed})
+    for check in (True, False):
+        failed = run_module("network", {"root": pair, "name": "shop", "gateway": f"{BASE}.40.77"}, check=check)
+        assert f"is {BASE}.40.77, the fixed address of the container one" in failed["msg"]
+    taken = address(pair, "two")
+    change(pair, gateway=taken)
+    assert address(pair, "two") != taken
+    assert reaches(pair, "two", taken)
+    assert reaches(pair, "one", address(pair, "two"))
+
+
+def test_a_new_subnet_must_have_room(pair):
+    for check in (True, False):
+        failed = run_module("network", {"root": pair, "name": "shop", "subnet": f"{BASE}.41.0/30"}, check=check)
+        assert failed["msg"].startswith(f"subnet: '{BASE}.41.0/30' has 1 addresses, and 2 containers")
+    assert run_module("network", {"root": pair, "name": "shop", "subnet": f"{BASE}.41.0/29"})["changed"]
+    assert reaches(pair, "one", address(pair, "two"))
+
+
 def test_the_mtu_follows_inside(pair):
     change(pair, mtu=1400)
     assert [link(pair, name)["mtu"] for name in ("one", "two")] == [1400, 1400]

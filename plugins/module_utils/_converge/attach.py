@@ -149,7 +149,7 @@ def _endpoint(
         held = getattr(present, key) if present else ""
         if wanted:
             addresses[key] = f"{wanted}/{subnet.partition('/')[2]}"
-        elif held and subnet and _in(held, subnet):
+        elif held and subnet and _in(held, subnet) and held.partition("/")[0] != gateway:
             addresses[key] = held
         elif subnet:
             addresses[key] = ipam.allocate(subnet, ip_range, gateway, taken(host, network.name), network.name)

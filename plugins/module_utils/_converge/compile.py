@@ -54,6 +54,9 @@ def arguments(spec: Spec, image: Image) -> list[str]:
     args = [*entrypoint, *command]
     if not args:
         raise OptionError("command", spec["command"], f"is missing, and the image {image.name} has none; give one")
+    if not args[0]:
+        option = "entrypoint" if entrypoint else "command"
+        raise OptionError(option, args, "names no program; its first word is empty")
     return args
 
 

@@ -67,7 +67,7 @@ def plan(
     spec = complete(desired, stored, name=name, tag=paths.tag, taken=taken, whole=whole)
     _check_overlaps(spec, stored or {}, rest, routes)
     if stored is not None:
-        _check_fixed(paths, name, spec, stored)
+        _check_containers(paths, name, spec, stored)
     others[name] = to_model(paths, name, spec)
     if stored is None:
         return _creation(paths, name, spec, desired, others)
@@ -90,19 +90,45 @@ def _check_overlaps(spec: dict[str, Any], stored: dict[str, Any], rest: list[Net
             ipam.check_overlap(option, spec[option], rest, routes)
 
 
-def _check_fixed(paths: Paths, name: str, spec: dict[str, Any], stored: dict[str, Any]) -> None:
-    """A container keeps an address that it declares, so the subnet must hold it."""
-    options = [option for option in ("subnet", "subnet6") if spec[option] != stored.get(option)]
-    for container, declared in users.specs(paths) if options else ():
-        for entry in declared.get("networks") or []:
-            for option in options if entry["name"] == name else ():
-                address = entry.get(_FIXED[option])
-                if address and not (spec[option] and ip_address(address) in ip_network(spec[option])):
-                    problem = f"leaves out {address}, the fixed address of the container {container}; change that first"
-                    raise OptionError(option, spec[option], problem)
+def _check_containers(paths: Paths, name: str, spec: dict[str, Any], stored: dict[str, Any]) -> None:
+    """A container keeps an address that it declares, so the subnet must hold it, and the gateway be another. The others
+    get one each."""
+    changed = {option for option in (*_FIXED, *_GATEWAYS) if spec[option] != stored.get(option)}
+    entries = [
+        (container, entry)
+        for container, declared in (users.specs(paths) if changed else ())
+        for entry in users.attached(declared)
+        if entry["name"] == name
+    ]
+    for container, entry in entries:
+        for option in sorted(changed):
+            address = entry.get(_FIXED.get(option) or _GATEWAYS[option])
+            if address and not _leaves(option, spec[option], address):
+                what = "leaves out" if option in _FIXED else "is"
+                problem = f"{what} {address}, the fixed address of the container {container}; change that first"
+                raise OptionError(option, spec[option], problem)
+    if "subnet" in changed and spec["subnet"]:
+        _check_room(spec, sum(not entry.get("ipv4_address") for dummy, entry in entries))
+
+
+def _leaves(option: str, value: str, address: str) -> bool:
+    """May somebody keep the address when the option has this value?"""
+    if option in _FIXED:
+        return bool(value) and ip_address(address) in ip_network(value)
+    return not value or ip_address(address) != ip_address(value)
+
+
+def _check_room(spec: dict[str, Any], wanted: int) -> None:
+    pool, subnet = ip_network(spec["ip_range"] or spec["subnet"]), ip_network(spec["subnet"])
+    reserved = {subnet.network_address, subnet.broadcast_address, ip_address(spec["gateway"])}
+    room = pool.num_addresses - sum(address in pool for address in reserved)
+    if room < wanted:
+        problem = f"has {room} addresses, and {wanted} containers of the network need one each"
+        raise OptionError("ip_range" if spec["ip_range"] else "subnet", str(pool), problem)
 
 
 _FIXED = {"subnet": "ipv4_address", "subnet6": "ipv6_address"}
+_GATEWAYS = {"gateway": "ipv4_address", "gateway6": "ipv6_address"}
 
 
 def _creation(paths: Paths, name: str, spec: dict[str, Any], given: Mapping[str, Any], others: Networks) -> Plan:

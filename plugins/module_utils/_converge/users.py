@@ -22,12 +22,17 @@ def specs(paths: Paths) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, spec
 
 
-def networks_of(spec: dict[str, Any]) -> set[str]:
+def attached(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is declared of each network that it is on."""
     if spec.get("network_mode"):
-        return set()
+        return []
     networks = spec.get("networks")
     # Without a word about networks, a container is on the one that everybody is on.
-    return {"default"} if networks is None else {entry["name"] for entry in networks}
+    return [{"name": "default"}] if networks is None else list(networks)
+
+
+def networks_of(spec: Mapping[str, Any]) -> set[str]:
+    return {entry["name"] for entry in attached(spec)}
 
 
 def volumes_of(spec: Mapping[str, Any]) -> set[str]:
