@@ -36,6 +36,8 @@ def copy_content(source: int, target: int, size: int, *, holes: bool = True) -> 
 def _copy(source: int, target: int, offset: int, length: int) -> int:
     try:
         return os.copy_file_range(source, target, length, offset, offset)
+    except AttributeError:
+        pass  # a Python that was built for an older libc
     except OSError as error:
         if error.errno not in _CAN_NOT:
             raise
