@@ -86,9 +86,8 @@ def _link(fd: int, name: str) -> Optional[str]:
 @contextlib.contextmanager
 def read(where: Place, option: str) -> Iterator[Optional[Entry]]:
     """What is there; None when nothing is."""
-    try:
-        info = os.stat(where.name, dir_fd=where.parent, follow_symlinks=False)
-    except FileNotFoundError:
+    info = _stat(where)
+    if info is None:
         yield None
         return
     if stat.S_ISLNK(info.st_mode):
@@ -107,6 +106,13 @@ def read(where: Place, option: str) -> Iterator[Optional[Entry]]:
         os.close(fd)
 
 
+def _stat(where: Place) -> Optional[os.stat_result]:
+    try:
+        return os.stat(where.name, dir_fd=where.parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
 def _require_file(info: os.stat_result, where: Place, option: str) -> None:
     if not stat.S_ISREG(info.st_mode):
         raise OptionError(option, where.path, "is neither a file nor a symlink; only those are copied")
@@ -116,13 +122,14 @@ def _require_file(info: os.stat_result, where: Place, option: str) -> None:
 def _whole(fd: int, size: int, where: Place, option: str) -> Iterator[tuple[int, int]]:
     """(descriptor, size) of the content: files of /proc and /sys say that they are empty, and only reading tells."""
     data = b"" if size else _head(fd, _UNSIZED_MAX + 1)
-    if not data:
-        yield fd, size
-        return
     if len(data) > _UNSIZED_MAX:
         raise OptionError(option, where.path, f"says that it is empty, and goes on after {_UNSIZED_MAX} bytes")
-    with in_memory(data) as memory:
-        yield memory, len(data)
+    memory = _in_memory(data) if data else -1
+    try:
+        yield (memory, len(data)) if data else (fd, size)
+    finally:
+        if data:
+            os.close(memory)
 
 
 def _head(fd: int, most: int) -> bytes:
@@ -135,12 +142,21 @@ def _head(fd: int, most: int) -> bytes:
     return found
 
 
-@contextlib.contextmanager
-def in_memory(data: bytes) -> Iterator[int]:
-    """A descriptor of a file with that content."""
+def _in_memory(data: bytes) -> int:
     fd = os.memfd_create("content")
     try:
         write_all(fd, data)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextlib.contextmanager
+def in_memory(data: bytes) -> Iterator[int]:
+    """A descriptor of a file with that content."""
+    fd = _in_memory(data)
+    try:
         yield fd
     finally:
         os.close(fd)
