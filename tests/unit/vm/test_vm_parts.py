@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from ansible_collections.vessel.host.tests.vm.virt import cache, cli, cpio, initrd, process, qemu
@@ -29,6 +30,10 @@ def sleeper():
     path = directory / "qemu.pid"
     program = "import time; time.sleep(60)"
     child = subprocess.Popen([sys.executable, "-c", program, "-pidfile", str(path)])
+    # Popen returns when exec has closed its pipe, which is a moment before the new arguments can be read.
+    deadline = time.monotonic() + 10
+    while not process.has_argument(child.pid, str(path)) and time.monotonic() < deadline:
+        time.sleep(0.001)
     path.write_text(f"{child.pid}\n")
     yield child, directory
     child.kill()
