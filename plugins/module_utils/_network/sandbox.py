@@ -20,9 +20,6 @@ NETNS_RUN_DIR = "/run/netns"
 _SYSCTLS = {
     # Echo sockets for everybody (icmp(7)): ping works without the capability to forge packets.
     "net/ipv4/ping_group_range": "0 2147483647",
-    # A link that gets another MAC says so to its neighbours.
-    "net/ipv4/conf/default/arp_notify": "1",
-    "net/ipv6/conf/default/ndisc_notify": "1",
     # No IPv6 but where a network has a subnet for it (veth.py), no waiting for duplicates of an address that we
     # chose, and no router but the gateway: any neighbour could say that it is one.
     "net/ipv6/conf/default/disable_ipv6": "1",

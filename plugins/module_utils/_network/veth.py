@@ -12,6 +12,7 @@ from typing import Optional
 
 from .bridge import Difference
 from .dump import Link
+from .ipam import mac_address
 from .model import Endpoint, Network
 from .observe import Snapshot
 from .rtnl import Rtnl, open_netns
@@ -116,6 +117,9 @@ def _mend(rtnl: Rtnl, netns: str, wire: Wire, link: Link, *, fresh: bool) -> Non
     # Where a network has no IPv6 its links have none either: a link-local address would be a way around the rules.
     if endpoint.ipv6 or not fresh:
         write_sysctl(netns, f"net/ipv6/conf/{link.name}/disable_ipv6", "0" if endpoint.ipv6 else "1")
+    if _is_news(wire, link, fresh=fresh):
+        write_sysctl(netns, f"net/ipv4/conf/{link.name}/arp_notify", "1")
+        write_sysctl(netns, f"net/ipv6/conf/{link.name}/ndisc_notify", "1")
     present = set() if fresh else rtnl.addresses().get(link.index, set())
     wanted = set(endpoint.addresses())
     for address in sorted(present - wanted):
@@ -129,6 +133,13 @@ def _mend(rtnl: Rtnl, netns: str, wire: Wire, link: Link, *, fresh: bool) -> Non
             rtnl.delete_default_route(route.gateway)
     for gateway in wire.gateways():
         rtnl.set_default_route(gateway, link.index)
+
+
+def _is_news(wire: Wire, link: Link, *, fresh: bool) -> bool:
+    """May neighbours know another MAC for its address? Not where that follows from the address, as it does by default:
+    a thousand containers that greeted a thousand would be a million packets."""
+    endpoint = wire.endpoint
+    return endpoint.mac != (mac_address(endpoint.ipv4 or endpoint.ipv6) if fresh else link.mac)
 
 
 def _set_link(rtnl: Rtnl, wire: Wire, link: Link) -> None:
