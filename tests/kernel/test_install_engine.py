@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -18,6 +20,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._cli import install
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, MonitorError, VesselError
+from ansible_collections.vessel.host.plugins.module_utils._kernel.file import remove_tree
 from ansible_collections.vessel.host.plugins.module_utils._monitor.client import connect
 from ansible_collections.vessel.host.plugins.module_utils._monitor.process import age
 
@@ -139,6 +142,38 @@ def test_a_killed_installation_is_swept(site):
     directory = install.install(site.paths)
     left = set(os.listdir(site.paths.libexec))
     assert left == {os.path.basename(directory), f"0123456789abcdef.{os.getpid()}.new"}
+
+
+def test_a_version_has_no_name_any_more_when_its_files_go(site, monkeypatch):
+    """Who is about to run from it finds all of it, or nothing."""
+    old = Path(site.paths.libexec, "0123456789abcdef")
+    (old / "ansible").mkdir(parents=True)
+    seen = []
+
+    def look(path):
+        with pytest.raises(BlockingIOError), open_directory(path) as fd:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        seen.append(old.exists())
+        remove_tree(path)
+
+    monkeypatch.setattr(install, "remove_tree", look)
+    with open_directory(old) as fd:  # somebody runs from it
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        directory = install.install(site.paths)
+        assert old.exists()
+    shutil.rmtree(directory)
+    install.install(site.paths)
+    assert seen == [False]
+    assert os.listdir(site.paths.libexec) == [os.path.basename(directory)]
+
+
+@contextlib.contextmanager
+def open_directory(path):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def test_ensure_starts_one_supervisor(site):

@@ -214,22 +214,28 @@ def _remove_older(paths: Paths, keep: str) -> None:
     """Versions that no process runs from, and what a killed installation left."""
     for name in os.listdir(paths.libexec):
         path = f"{paths.libexec}/{name}"
-        if path != keep and not _used(path, name):
-            remove_tree(path)
+        if name.endswith(".new"):  # who writes or removes one has its pid in the name
+            if not os.path.exists(f"/proc/{name.split('.')[-2]}"):
+                remove_tree(path)
+        elif path != keep:
+            _remove_unused(path)
 
 
-def _used(path: str, name: str) -> bool:
-    """Who runs from a version holds a lock on its directory; who writes one has its pid in the name."""
-    if name.endswith(".new"):
-        return os.path.exists(f"/proc/{name.split('.')[-2]}")
+def _remove_unused(path: str) -> None:
+    """Who runs from a version holds a lock on its directory.
+
+    It loses its name under that lock, for whoever is about to run from it waits for the lock, and looks again.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        gone = f"{path}.{os.getpid()}.new"
+        os.rename(path, gone)
+        remove_tree(gone)
     except BlockingIOError:
-        return True
+        pass
     finally:
         os.close(fd)
-    return False
 
 
 # the supervisor
