@@ -84,6 +84,12 @@ def test_tmpfs_is_a_mount_of_the_declared_size_that_grows_live(root):
     assert run_module("volume", {"root": root, "name": "mem", "size": "2m"})["changed"] is False
     assert capacity(data) == 2 << 20
     assert os.listdir(data) == ["row"]
+    with open(f"{data}/rows", "wb") as file:
+        file.write(bytes(1536 << 10))
+    for check in (True, False):
+        failed = run_module("volume", {"root": root, "name": "mem", "size": "1m"}, check=check)
+        assert failed["msg"].startswith("size: 1048576 is less than what is in it, 15")
+    assert capacity(data) == 2 << 20
     quartet("volume", {"root": root, "name": "mem", "state": "absent"})
     assert not os.path.exists(data)
 

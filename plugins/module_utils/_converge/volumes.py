@@ -77,6 +77,13 @@ def _check(spec: dict[str, Any], stored: Optional[dict[str, Any]]) -> None:
         raise OptionError("size", spec["size"], f"can't be kept by the driver {spec['driver']}; use driver: tmpfs")
 
 
+def _check_room(volume: Volume) -> None:
+    """The kernel makes none smaller than what is in it."""
+    used = tmpfs.usage(volume) if m.mounted(tmpfs.source(volume)) == tmpfs.FSTYPE else 0
+    if volume.size and volume.size < used:
+        raise OptionError("size", volume.size, f"is less than what is in it, {used} bytes; remove some of that first")
+
+
 def _creation(paths: Paths, name: str, spec: dict[str, Any]) -> Plan:
     volume = to_model(paths, name, spec)
     driver = _DRIVERS[spec["driver"]]
@@ -100,6 +107,8 @@ def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any
     drifts = {item.what: item for item in driver.differences(volume)}
     changed = [option.name for option in OPTIONS if not option.same(spec[option.name], stored.get(option.name))]
     before, after = _shown(stored), _shown(spec)
+    if spec["driver"] == "tmpfs" and "size" in changed:
+        _check_room(volume)
     result = Plan()
     for option in changed:
         # One that was left to the container till now is compared with what is there.
