@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
+from typing import Optional
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._cgroup.manager import open_manager
 
 from .monitor_host import Site, children, wait_for
 
@@ -18,6 +21,12 @@ pytestmark = pytest.mark.root
 
 SERVICE = ["/bin/sh", "-c", "trap 'exit 5' TERM; i=0; while true; do i=$((i+1)); echo $i; usleep 10000; done"]
 CHECK = {"test": ["CMD", "/bin/true"], "interval": 0.1, "timeout": 5.0, "retries": 3}
+
+
+def known(code: int) -> set[Optional[int]]:
+    """What may be known of a process that is no child: before Linux 6.15 only who is quick sees the zombie's code."""
+    version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+    return {code} if version >= (6, 15) else {code, None}
 
 
 @pytest.fixture
@@ -56,7 +65,7 @@ def test_three_deaths_and_the_exit_code_is_right(site, client):
     last_life = lines[len(lines) - lines[::-1].index(1) - 1 :]
     assert last_life == list(range(1, len(last_life) + 1))  # it went on counting all the time
     # it is not our child any more: the kernel tells its code by the pidfd
-    assert client.call("stop", name="a")["status"]["exit_code"] == 5
+    assert client.call("stop", name="a")["status"]["exit_code"] in known(5)
     finish(site, client)
 
 
@@ -68,7 +77,7 @@ def test_exit_codes_of_the_adopted(site, client, command, sent, code):
     client = site.supervise()
     if sent:
         os.kill(pid, sent)
-    assert client.call("wait", name="a", until="exited", timeout=10)["status"]["exit_code"] == code
+    assert client.call("wait", name="a", until="exited", timeout=10)["status"]["exit_code"] in known(code)
     finish(site, client)
 
 
@@ -117,7 +126,7 @@ def test_a_stop_goes_on(site, client):
     site.until("a", status="stopping")
     site.kill_supervisor()
     client = site.supervise()
-    assert site.until("a", status="exited")["exit_code"] == 137
+    assert site.until("a", status="exited")["exit_code"] in known(137)
     finish(site, client)
 
 
@@ -142,7 +151,7 @@ def test_paused_stays_paused(site, client):
     client = site.supervise()
     assert client.call("status", name="a")["status"]["status"] == "paused"
     client.call("resume", name="a")
-    assert client.call("stop", name="a")["status"]["exit_code"] == 5
+    assert client.call("stop", name="a")["status"]["exit_code"] in known(5)
     finish(site, client)
 
 
@@ -165,8 +174,7 @@ def test_killed_while_thirty_start(site, client):
     assert len(set(pids)) == 30
     for name, pid in zip(names, pids):
         # one process in the group: no second life beside it
-        group = Path(f"/sys/fs/cgroup/pids{site.paths.cgroup(name)}/cgroup.procs")
-        assert group.read_text().split() == [str(pid)]
+        assert open_manager(site.paths.cgroup(name)).pids() == [pid]
     finish(site, client)
 
 
