@@ -136,21 +136,54 @@ class Root(Operation):
 def _long_overlay(options: MountOptions) -> int:
     """mount(2) takes one page of options, and leaves it to a path to find what was mounted, which may lie where the
     root of a user namespace can't go; fsconfig takes a layer at a time (Linux 6.5)."""
+    words = [word.partition("=") for word in options.data.split(",")]
+    lower = next((value.split(":") for key, dummy, value in words if key == "lowerdir"), [])
+    rest = [word for word in words if word[0] != "lowerdir"]
+    try:
+        return _by_fsconfig(lower, rest, options.flags)
+    except KernelError as error:
+        # Before, lowerdir+ is an option that overlay does not know, or too much of it.
+        if error.errno != errno.EINVAL:
+            raise
+    return _by_numbers(lower, rest, options.flags)
+
+
+def _by_fsconfig(lower: list[str], rest: list[tuple[str, str, str]], flags: int) -> int:
     fs = m.fsopen("overlay")
     try:
-        for word in options.data.split(","):
-            key, equals, value = word.partition("=")
-            if key == "lowerdir":
-                for layer in value.split(":"):
-                    m.fsconfig(fs, m.FSCONFIG_SET_STRING, "lowerdir+", layer)
-            elif equals:
+        for layer in lower:
+            m.fsconfig(fs, m.FSCONFIG_SET_STRING, "lowerdir+", layer)
+        for key, equals, value in rest:
+            if equals:
                 m.fsconfig(fs, m.FSCONFIG_SET_STRING, key, value)
             else:
                 m.fsconfig(fs, m.FSCONFIG_SET_FLAG, key)
         m.fsconfig(fs, m.FSCONFIG_CMD_CREATE)
-        return m.fsmount(fs, _attributes(options.flags))
+        return m.fsmount(fs, _attributes(flags))
     finally:
         os.close(fs)
+
+
+def _by_numbers(lower: list[str], rest: list[tuple[str, str, str]], flags: int) -> int:
+    """mount(2), with the layers named as their descriptors below /proc/self/fd: of such names a page holds hundreds.
+
+    Mounted over /proc for a moment, where everybody can go; a copy of the mount goes on without a place.
+    """
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    layers: list[int] = []
+    try:
+        layers += (os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for layer in lower)
+        os.chdir("/proc/self/fd")
+        data = ",".join([f"lowerdir={':'.join(map(str, layers))}", *("".join(word) for word in rest)])
+        m.mount("overlay", "/proc", "overlay", flags, data)
+        try:
+            return m.open_tree("/proc", m.OPEN_TREE_CLONE)
+        finally:
+            m.umount2("/proc", m.MNT_DETACH)
+    finally:
+        os.fchdir(here)
+        for fd in (here, *layers):
+            os.close(fd)
 
 
 class FileSystem(Operation):
