@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
+from ansible_collections.vessel.host.plugins.module_utils._kernel.caps import held
 
 from .place import Place
 
@@ -106,7 +107,7 @@ BAD = """
   container: {name: c, image: bb, published_ports: ["28000:80", "28000:81"]}
 - words: [published_ports, "[::]:28000:80/tcp", IPv6, "ipv6: true"]
   container: {name: c, image: bb, networks: [{name: n}], published_ports: ["[::]:28000:80"]}
-- words: [containers.a.depends_on, cycle]
+- words: [containers.b.ipc_mode, cycle]
   stack: {name: s, containers: {a: {image: bb, pid_mode: "container:b"}, b: {image: bb, ipc_mode: "container:a"}}}
 - words: [published_ports, network]
   container: {name: c, image: bb, network_mode: none, published_ports: ["28000:80"]}
@@ -427,3 +428,14 @@ def test_full_disk(place, tmp_path):
         assert ours(small) == {""} or not any(Path(path).is_file() for path in ours(small))
     finally:
         subprocess.run(["umount", str(mounted)], check=True)
+
+
+@pytest.mark.skipif("CAP_SYS_RESOURCE" in held(), reason="this host lets root raise limits")
+@pytest.mark.parametrize("option", [{"oom_score_adj": -900}, {"ulimits": ["nofile:99:1999999999"]}])
+@pytest.mark.parametrize("check", [True, False])
+def test_what_this_host_gives_to_nobody_is_said_beforehand(place, option, check):
+    before = ours(place)
+    told = place.task("container", check=check, fails=True, name="c", image="bb", **option)
+    assert "CAP_SYS_RESOURCE" in told["msg"]
+    assert told["msg"].startswith(next(iter(option)))
+    assert ours(place) == before

@@ -7,10 +7,12 @@ against what this host has."""
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping
 from typing import Any
 
 from .._errors import OptionError
+from .._kernel import caps
 from . import aliases, attach, compile, prepare
 from .container_options import parse_cpuset, tmpfs_target, volume_parts
 from .host import Host
@@ -36,6 +38,7 @@ def check(host: Host, name: str, spec: Spec, state: str) -> None:
     _check_memory(spec)
     _check_cores(spec)
     _check_sysctls(spec)
+    _check_raised(spec)
 
 
 def _check_places(spec: Spec) -> None:
@@ -112,3 +115,33 @@ def _check_sysctls(spec: Spec) -> None:
 # Parameters of a module that our own rules load, in a directory that is there before: only the start can tell. The same
 # holds for the directories that a network interface or a module brings along: there the host has none to look into.
 _COMES_LATER = ("net.netfilter.", "net.nf_conntrack")
+
+
+def _check_raised(spec: Spec) -> None:
+    """What needs CAP_SYS_RESOURCE, on a host that does not give it even to root."""
+    if "CAP_SYS_RESOURCE" in caps.held():
+        return
+    for index, limit in enumerate(compile.rlimits(spec)):
+        hard = resource.getrlimit(getattr(resource, limit["type"]))[1]
+        if hard != resource.RLIM_INFINITY and limit["hard"] > hard:
+            problem = (
+                f"is above {hard}, the hard limit of this host; raising it needs CAP_SYS_RESOURCE, which is missing"
+            )
+            raise OptionError(f"ulimits[{index}]", spec["ulimits"][index], problem)
+    if spec["oom_score_adj"] < 0 and not _may_lower(spec["oom_score_adj"]):
+        problem = "is lower than this host allows; lowering it needs CAP_SYS_RESOURCE, which is missing"
+        raise OptionError("oom_score_adj", spec["oom_score_adj"], problem)
+
+
+def _may_lower(score: int) -> bool:
+    """How low a process may go is shown nowhere (proc_pid_oom_score_adj(5)), so we try it on ourselves."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        own = os.read(fd, 16)
+        os.pwrite(fd, str(score).encode(), 0)
+        os.pwrite(fd, own, 0)
+        return True
+    except PermissionError:
+        return False
+    finally:
+        os.close(fd)

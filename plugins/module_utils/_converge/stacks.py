@@ -91,9 +91,8 @@ def order(declared: Mapping[str, Desired]) -> list[str]:
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             cycle = " -> ".join([*path[path.index(name) :], name])
-            raise OptionError(
-                f"containers.{name}.depends_on", list(declared[name]["depends_on"]), f"is a cycle: {cycle}"
-            )
+            option, value = together.link(declared[path[-1]], name)
+            raise OptionError(f"containers.{path[-1]}.{option}", value, f"is a cycle: {cycle}")
         if name in seen:
             return
         for other in sorted(declared[name].get("depends_on") or {}):

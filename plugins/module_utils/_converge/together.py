@@ -37,7 +37,7 @@ def with_implied(declared: Declared) -> dict[str, dict[str, Any]]:
     result = {}
     for name, body in declared.items():
         needs = dict(body.get("depends_on") or {})
-        for option in ("network_mode", "pid_mode", "ipc_mode"):
+        for option in _JOINING:
             kind, dummy, other = (body.get(option) or "").partition(":")
             if kind == "container" and other in declared:
                 needs.setdefault(other, "started")
@@ -50,7 +50,6 @@ def check(declared: Declared) -> None:
     specs = {name: {**defaults(), **body} for name, body in declared.items() if body.get("state") != "absent"}
     _check_ports(specs)
     _check_addresses(specs)
-    _check_joined(specs)
     index = aliases.Index(
         (entry["name"], name, entry["aliases"]) for name, spec in specs.items() for entry in attach.network_names(spec)
     )
@@ -81,30 +80,12 @@ def _check_addresses(specs: Declared) -> None:
                     raise OptionError(option, value, problem)
 
 
-def _check_joined(specs: Declared) -> None:
-    """Who shares another one's namespace starts after it, as who depends on it does."""
-    done: set[str] = set()
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        for other, option in _awaited(specs[name]).items() if name not in done else ():
-            if other in (*path, name):
-                cycle = " -> ".join([*path, name, other][[*path, name].index(other) :])
-                value = specs[name][option]
-                shown = list(value) if isinstance(value, Mapping) else value
-                raise OptionError(f"containers.{name}.{option}", shown, f"is a cycle: {cycle}")
-            if other in specs:
-                visit(other, (*path, name))
-        done.add(name)
-
-    for name in specs:
-        visit(name, ())
-
-
-def _awaited(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Each container that must be there before this one starts, and the option that says so."""
-    modes = {option: str(spec[option] or "") for option in _JOINING}
-    joined = {mode.partition(":")[2]: option for option, mode in modes.items() if mode.startswith("container:")}
-    return {**dict.fromkeys(spec.get("depends_on") or (), "depends_on"), **joined}
+def link(body: Mapping[str, Any], other: str) -> tuple[str, Any]:
+    """The option by which a container waits for another one, and its value."""
+    for option in _JOINING:
+        if body.get(option) == f"container:{other}":
+            return option, body[option]
+    return "depends_on", list(body["depends_on"])
 
 
 def check_conditions(host: Host, declared: Declared, state: str) -> None:
