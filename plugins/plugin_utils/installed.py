@@ -18,6 +18,7 @@ from ansible.executor.module_common import _BuiltModule, _get_shebang
 from ansible.module_utils.ansible_release import __version__
 from ansible.module_utils.common.json import Direction, get_module_encoder
 
+from ..module_utils import _paths
 from ..module_utils._cli import version
 from . import launcher
 
@@ -38,9 +39,10 @@ def build(module_path: str, args: Mapping[str, Any], interpreter: tuple[Any, ...
         "params": json.dumps({"ANSIBLE_MODULE_ARGS": args}, cls=encoder).encode(),
         "profile": PROFILE,
     }
-    parts = [f"{shebang}\n", *(Path(part.__file__).read_text(encoding="utf-8") for part in (version, launcher))]
-    # Either part begins by importing from the future, which a file may do but at its beginning.
-    head = "".join(parts).replace("from __future__ import annotations\n", "")
+    texts = (Path(part.__file__).read_text(encoding="utf-8") for part in (_paths, version, launcher))
+    # Each part begins by importing this from the future, which a file may do but at its beginning.
+    future = "from __future__ import annotations\n"
+    head = f"{shebang}\n{future}" + "".join(texts).replace(future, "")
     # A traceback shows the line that calls, and there may be secrets among the options.
     text = f"{head}\nGIVEN = {given!r}\nlaunch(**GIVEN)\n"
     return _BuiltModule(b_module_data=text.encode(), module_style="new", shebang=shebang, serialization_profile=PROFILE)

@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is sent to a host instead of a module's payload, after module_utils/_cli/version.py: see installed.py.
+"""What is sent to a host instead of a module's payload, after _paths.py and _cli/version.py: see installed.py.
 
 It runs on the host, on its Python.
 """
@@ -17,7 +17,8 @@ ABSENT = "vessel_engine_is_absent"
 
 def launch(*, module: str, source: str, engine: str, border: str, root: str, params: bytes, profile: str) -> None:
     """Run a module's ``source`` with the installed engine; where that is not there, say so as the module's result."""
-    directory = os.path.join(libexec(root), globals()["name"](engine, border))  # name() is version.py's
+    paths = globals()["Paths"].at(os.path.expanduser(os.path.expandvars(root)))  # as the module itself will read it
+    directory = os.path.join(paths.libexec, globals()["name"](engine, border))  # name() is version.py's
     scope = {"__name__": "vessel_module", "__file__": module}
     try:
         if not hold(directory):
@@ -32,12 +33,6 @@ def launch(*, module: str, source: str, engine: str, border: str, root: str, par
         print(json.dumps({"changed": False, ABSENT: True}))
         return
     scope["main"]()
-
-
-def libexec(root: str) -> str:
-    """Paths.libexec, which can't be imported yet."""
-    root = os.path.expanduser(os.path.expandvars(root)) or os.environ.get("VESSEL_ROOT") or ""
-    return "/usr/local/libexec/vessel" if root in ("", "/") else f"{os.path.realpath(root)}/libexec"
 
 
 def hold(directory: str) -> bool:

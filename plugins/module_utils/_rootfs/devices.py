@@ -55,19 +55,12 @@ class Node(Operation):
 
     def execute(self, context: Context) -> None:
         if context.mknod:
-            self._mknod(context)
+            # The umask is 0 while a root file system is made, so the mode is exactly that which is asked.
+            _make(context, os.path.dirname(self.path), self)
             return
         bind = Bind(self.path, self.path, MountOptions(m.MS_BIND))
         context.keep(bind, context.take(self))
         bind.execute(context)
-
-    def _mknod(self, context: Context) -> None:
-        """The umask is 0 while a root file system is made, so the mode is exactly that which is asked."""
-        parent = target.directory(context.root, os.path.dirname(self.path))
-        try:
-            self.make(parent)
-        finally:
-            os.close(parent)
 
     def make(self, parent: int) -> None:
         """In its directory, in the place of what may be there."""
@@ -96,11 +89,7 @@ class Link(Operation):
         return f"link {self.path}"
 
     def execute(self, context: Context) -> None:
-        parent = target.directory(context.root, os.path.dirname(self.path))
-        try:
-            self.make(parent)
-        finally:
-            os.close(parent)
+        _make(context, os.path.dirname(self.path), self)
 
     def make(self, parent: int) -> None:
         name = os.path.basename(self.path)
@@ -133,9 +122,14 @@ class DefaultDevices(Operation):
         if not context.mknod:
             for node in self.nodes:
                 node.execute(context)
-        parent = target.directory(context.root, "/dev")
-        try:
-            for made in (*(self.nodes if context.mknod else ()), *self.links):
-                made.make(parent)
-        finally:
-            os.close(parent)
+        _make(context, "/dev", *(self.nodes if context.mknod else ()), *self.links)
+
+
+def _make(context: Context, directory: str, *things: Node | Link) -> None:
+    """Look the directory up once for all of them."""
+    parent = target.directory(context.root, directory)
+    try:
+        for thing in things:
+            thing.make(parent)
+    finally:
+        os.close(parent)
