@@ -7,6 +7,7 @@ VesselError                 one sentence, lower case, no full stop; a hint may f
 +-- OptionError             an option of a task: its path, the value, what would be right
 +-- SpecError               a field of a bundle's config.json, by its path
 +-- KernelError             a system call: operation, object, errno
++-- BusError                systemd, or the bus to it, refused a call: the error's name
 +-- StartError              a container's child failed: step, object, errno
 +-- NotFoundError           no such container, image, network, volume
 +-- InUseError              it can't go, because others use it
@@ -72,6 +73,14 @@ class KernelError(VesselError):
         self.operation = operation
         self.obj = str(obj)
         self.errno = errno
+
+
+class BusError(VesselError):
+    """A method call over D-Bus failed; ``name`` is the error's, empty where no answer came."""
+
+    def __init__(self, name: str, message: str, *, hint: str = "") -> None:
+        super().__init__(f"systemd: {message or name}", hint=hint)
+        self.name = name
 
 
 class StartError(VesselError):

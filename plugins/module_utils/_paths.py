@@ -16,6 +16,11 @@ from typing import NamedTuple, Optional
 ROOT_ENV = "VESSEL_ROOT"
 
 
+def booted_by_systemd() -> bool:
+    """By sd_booted(3)."""
+    return os.path.isdir("/run/systemd/system")
+
+
 # Not a dataclass: dataclasses bring inspect along, which is a fifth of the start of every command.
 class Paths(NamedTuple):
     """``state`` survives a reboot, ``run`` does not; ``tag`` is empty for the default installation."""
@@ -95,9 +100,19 @@ class Paths(NamedTuple):
     def netns(self, name: str) -> str:
         return f"/run/netns/{self.prefix}-{name}"
 
+    @property
+    def cgroups(self) -> str:
+        """The group of all containers, by its path below each hierarchy."""
+        if not booted_by_systemd():
+            return f"/{self.prefix}"
+        # A - in a slice's name stands for a level (systemd.slice(5)).
+        return f"/vessel.slice/{self.prefix}.slice" if self.tag else "/vessel.slice"
+
     def cgroup(self, name: str) -> str:
-        """Path below each hierarchy, as ``linux.cgroupsPath`` has it."""
-        return f"/{self.prefix}/{name}"
+        """The container's group, as ``linux.cgroupsPath`` has it. Where systemd is, in a scope of its own."""
+        if not booted_by_systemd():
+            return f"{self.cgroups}/{name}"
+        return f"{self.cgroups}/{self.prefix}-{name}.scope/container"
 
     @property
     def nft_table(self) -> str:

@@ -35,7 +35,15 @@ class Manager:
 
     def create(self) -> None:
         """Make the group in every hierarchy, with its parents; it may be there already."""
+        self.make()
+        self.share()
+
+    def make(self) -> None:
+        """The directories of create()."""
         raise NotImplementedError
+
+    def share(self) -> None:
+        """What create() does once the directories are there."""
 
     def directories(self) -> list[str]:
         """The group's directory in every hierarchy."""
@@ -92,6 +100,10 @@ class Manager:
         for directory in self.directories():
             files.write(f"{directory}/cgroup.procs", pid)
 
+    def floor(self, top: str) -> str:
+        """The path below the hierarchy at ``top`` from which on upwards groups are not ours to remove."""
+        return ""
+
     def exists(self) -> bool:
         return os.path.isdir(self.main())
 
@@ -137,7 +149,8 @@ class Manager:
             try:
                 for directory in self.directories():
                     _remove(directory)
-                    _rmdir_empty(os.path.dirname(directory), directory[: -len(self.path)])
+                    top = directory[: -len(self.path)]
+                    _rmdir_empty(os.path.dirname(directory), top + self.floor(top))
                 return
             except KernelError as error:
                 if error.errno != errno.EBUSY:
@@ -242,14 +255,19 @@ def _split(root: str) -> dict[str, str]:
 
 
 def open_manager(path: str, *, root: str = ROOT) -> Manager:
-    """The manager that fits what is mounted at ``root``."""
+    """The manager that fits what is mounted at ``root``, and the path: in a scope it is systemd that makes groups."""
     hierarchies = layout(root)
-    if "" in hierarchies:
+    if not hierarchies:
+        raise KernelError("find a cgroup hierarchy at", root, errno.ENOENT, hint="mount cgroup2 there")
+    unified = "" in hierarchies
+    if os.path.dirname(path).endswith(".scope"):
+        from .systemd import ScopedV1, ScopedV2
+
+        return ScopedV2(path, root) if unified else ScopedV1(path, root, hierarchies)
+    if unified:
         from .v2.manager import ManagerV2
 
         return ManagerV2(path, root)
-    if not hierarchies:
-        raise KernelError("find a cgroup hierarchy at", root, errno.ENOENT, hint="mount cgroup2 there")
     from .v1.manager import ManagerV1
 
     return ManagerV1(path, root, hierarchies)

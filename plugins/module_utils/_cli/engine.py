@@ -27,6 +27,7 @@ def _cgroup() -> None:
         manager,
         pids,
         pressure,
+        systemd,
     )
 
 
@@ -68,6 +69,7 @@ def _cli() -> None:
         resources,
         runtime,
         runtime_verbs,
+        service,
         show,
         terminal,
         version,
@@ -162,6 +164,8 @@ def _kernel() -> None:
         pidfd,
         probe,
         process,
+        sd_bus,
+        sd_notify,
         seccomp,
         syncfs,
     )

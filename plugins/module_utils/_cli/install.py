@@ -22,7 +22,7 @@ from .._cgroup.manager import open_manager
 from .._errors import KernelError, MonitorError, VesselError
 from .._kernel.file import fsync_directory, holds, locked, remove_tree, write_atomic
 from .._monitor.client import Client, connect
-from .._paths import Paths
+from .._paths import Paths, booted_by_systemd
 from . import engine  # it imports all of the engine, so whoever ships this file ships it all
 from . import version as versions
 
@@ -309,16 +309,22 @@ def _await_end(pidfd: int, pid: int) -> None:
 
 
 def _start(paths: Paths, directory: str) -> Client:
-    from .daemon import spawn
+    if booted_by_systemd():
+        from .service import start
 
-    spawn(paths, directory)
+        start(paths)
+    else:
+        from .daemon import spawn
+
+        spawn(paths, directory)
     deadline = time.monotonic() + _PATIENCE
     while True:
         client = _present(paths)
         if client is not None:
             return client
         if time.monotonic() > deadline:
-            raise MonitorError("the supervisor was started and does not answer", hint=f"see {paths.run}/monitor.log")
+            where = f"journalctl --unit {paths.prefix}" if booted_by_systemd() else f"{paths.run}/monitor.log"
+            raise MonitorError("the supervisor was started and does not answer", hint=f"see {where}")
         time.sleep(0.01)
 
 
@@ -334,13 +340,18 @@ def remove(paths: Paths) -> None:
         if count:
             raise VesselError(f"{count} containers are left", hint="remove them first")
         _quit_other(paths)
+    if booted_by_systemd():
+        from . import service
+
+        service.remove(paths)
     for name in ("monitor.sock", "monitor.lock", "monitor.log", "monitor.log.1"):
         _unlink(f"{paths.run}/{name}")
     for path in (*(f"{paths.bin}/{name}" for name in NAMES), f"{paths.run}/locks/engine"):
         _unlink(path)
     remove_tree(paths.libexec)
-    # A task that was killed between a group's parent and the group leaves the parent.
-    open_manager(f"/{paths.prefix}").remove()
+    if not booted_by_systemd():
+        # A task that was killed between a group's parent and the group leaves the parent.
+        open_manager(paths.cgroups).remove()
     for path in (f"{paths.run}/locks", f"{paths.run}/bundles", paths.runtime, paths.run, *_own_directories(paths)):
         try:
             os.rmdir(path)

@@ -27,6 +27,7 @@ usage: vessel [--root DIR] VERB ...
   inspect NAME...                all that is known of a container
   start | stop | restart NAME... [-t SECONDS]
   restore                        after a reboot: what was declared and ran, runs again
+  shutdown                       before one: all end, in the order of their stacks; restore brings them back
   monitor [--daemon]             the supervisor
   runtime ...                    the OCI runtime, also called vessel-runtime
   version
@@ -144,7 +145,8 @@ def execute(paths: Paths, args: list[str]) -> int:
 
 
 def _each(paths: Paths, args: list[str], op: str) -> int:
-    """One request a name, all under way at once; every failure is told."""
+    """One request a name, all under way at once; every failure is told. What is stopped stays so over a reboot."""
+    from .._converge import prepare
     from .install import ensure
 
     parsed = parse(args, {}, {"-t": "timeout", "--timeout": "timeout"}, interleaved=True)
@@ -159,6 +161,8 @@ def _each(paths: Paths, args: list[str], op: str) -> int:
             name = asked.pop(number)
             try:
                 client.result(reply)
+                if op != "restart":
+                    prepare.remember_stopped(paths, name, op == "stop")
                 say(name)
             except NotFoundError as error:
                 hint = "" if op != "start" else "vessel restore, or a task of vessel.host, makes its bundle"
@@ -176,10 +180,16 @@ def monitor(paths: Paths, args: list[str]) -> int:
         with ensure(paths) as client:
             say(str(client.call("ping")["pid"]))
         return 0
+    from .._kernel import sd_notify
     from .._monitor.server import main as supervise
     from . import daemon
 
     version = os.path.basename(versions.installed())
+    if sd_notify.ENV in os.environ:
+        from . import service
+
+        idle = supervise(paths, version=version, ready=lambda: sd_notify.sd_notify("READY=1"))
+        return service.IDLE if idle else 0
     if not parsed["fd"]:
         supervise(paths, version=version, idle_exit=False)
         return 0
@@ -212,6 +222,18 @@ def restore(paths: Paths, args: list[str]) -> int:
     return code
 
 
+def shutdown(paths: Paths, args: list[str]) -> int:
+    from .._converge.restore import shut_down
+
+    parse(args, {}, {}, interleaved=True)
+    stopped, errors = shut_down(paths)
+    for name in stopped:
+        say(name)
+    for error in errors:
+        _fail(error, 1)
+    return 1 if errors else 0
+
+
 def version(paths: Paths, args: list[str]) -> int:
     from .._kernel import exe
     from .install import version as own_version
@@ -241,5 +263,6 @@ VERBS: dict[str, Callable[[Paths, list[str]], int]] = {
     "restart": lambda paths, args: _each(paths, args, "restart"),
     "monitor": monitor,
     "restore": restore,
+    "shutdown": shutdown,
     "version": version,
 }

@@ -16,7 +16,7 @@ from .._cgroup.manager import ROOT, layout
 from .._errors import DependencyError, VesselError
 from .._kernel import caps, probe, seccomp
 from .._kernel import namespaces as ns
-from .._paths import Paths
+from .._paths import Paths, booted_by_systemd
 from .compile import INIT_HOST
 from .host_lacks import lacks
 
@@ -281,7 +281,7 @@ def supervisor(paths: Paths) -> Facts:
     from .._monitor import client
 
     facts: Facts = {
-        "kind": "systemd" if os.path.isdir("/run/systemd/system") else "own",
+        "kind": "systemd" if booted_by_systemd() else "own",
         "pid1": _text("/proc/1/comm"),
         "running": False,
         "pid": None,

@@ -63,7 +63,7 @@ def defaults(host: Host) -> dict[str, Any]:
     """What a group has that nobody gave limits: our own parent group is one."""
     cache = host.__dict__
     if "_default_limits" not in cache:
-        parent = open_manager(os.path.dirname(host.paths.cgroup("any")))
+        parent = open_manager(host.paths.cgroups)
         cache["_default_limits"] = parent.read() if parent.exists() else {}
     result: dict[str, Any] = cache["_default_limits"]
     return result

@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After a reboot: what was declared and not stopped comes back, from what was stored.
+"""Around a reboot: all ends in order, and what was declared and not stopped comes back, from what was stored.
 
 What can't be brought back keeps nothing else from coming, but what waits for it.
 """
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .._errors import VesselError, WaitError
+from .._monitor import status as s
+from .._monitor.client import connect
 from .._paths import Paths
 from . import containers, firewall, lifecycle, networks, prepare, stacks, store, volumes
 from .host import Host
@@ -34,6 +36,25 @@ def restore(paths: Paths) -> tuple[list[str], list[Exception]]:
 
 def _network(host: Host, name: str) -> Plan:
     return networks.plan(host.paths, {"name": name}, seen=host.snapshot, others=host.networks)
+
+
+def shut_down(paths: Paths) -> tuple[list[str], list[Exception]]:
+    """(what was stopped, what failed): who is waited for ends after who waits. What is declared stays as it is."""
+    done: list[str] = []
+    errors: list[Exception] = []
+    with connect(paths) as client:
+        running = [name for name, status in client.call("list")["containers"].items() if status["status"] != s.EXITED]
+        for level in reversed(_levels(running, _needs(paths))):
+            asked = {client.submit("stop", name=name): name for name in level}
+            while asked:
+                number, reply = client.next()
+                name = asked.pop(number)
+                try:
+                    client.result(reply)
+                    done.append(name)
+                except VesselError as error:
+                    errors.append(error)
+    return done, errors
 
 
 class _Run:
@@ -74,6 +95,14 @@ def _needs(paths: Paths) -> dict[str, dict[str, str]]:
 def _order(paths: Paths, needs: dict[str, dict[str, str]]) -> Iterator[str]:
     """Those that are to run and do not: first who waits for nobody."""
     names = [name for name in store.names(paths, prepare.KIND) if not prepare.is_stopped(paths, name)]
+    for level in _levels(names, needs):
+        for name in level:
+            if not prepare.look(paths, name).pid:
+                yield name
+
+
+def _levels(names: list[str], needs: dict[str, dict[str, str]]) -> list[list[str]]:
+    """Those that wait for nobody, those that wait for them, and so on."""
     depths: dict[str, int] = {}
 
     def depth(name: str, path: tuple[str, ...] = ()) -> int:
@@ -81,6 +110,7 @@ def _order(paths: Paths, needs: dict[str, dict[str, str]]) -> Iterator[str]:
             depths[name] = max((depth(other, (*path, name)) + 1 for other in needs.get(name) or {}), default=0)
         return depths.get(name, 0)
 
-    for name in sorted(names, key=lambda name: (depth(name), name)):
-        if not prepare.look(paths, name).pid:
-            yield name
+    found: list[list[str]] = [[] for dummy in range(max(map(depth, names), default=-1) + 1)]
+    for name in sorted(names):
+        found[depth(name)].append(name)
+    return found

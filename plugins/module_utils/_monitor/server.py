@@ -39,6 +39,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._idle_exit = idle_exit
         self._idle: Optional[Timer] = None
+        self.ended_idle = False
         self._quitting = False
         self._rotator = Rotator(self.host)
         self._sock: Optional[socket.socket] = None
@@ -112,7 +113,11 @@ class Server:
             self._idle.cancel()
             self._idle = None
         if self._idle_exit and not self._connections and all(c.settled for c in self.containers.values()):
-            self._idle = self.host.loop.after(IDLE_EXIT, self.host.loop.stop)
+            self._idle = self.host.loop.after(IDLE_EXIT, self._end_idle)
+
+    def _end_idle(self) -> None:
+        self.ended_idle = True
+        self.host.loop.stop()
 
     # requests
     def _request(self, message: Message, reply: Reply) -> None:
@@ -302,8 +307,8 @@ def release(paths: Paths, lock: int, *, empty: bool) -> None:
 
 def main(
     paths: Paths, *, version: str = "", idle_exit: bool = True, ready: Optional[Callable[[], None]] = None
-) -> None:
-    """Supervise until told to quit. The containers go on without us."""
+) -> bool:
+    """Supervise until told to quit. The containers go on without us. Was it because there was nothing to supervise?"""
     lock = claim(paths)
     process.set_dumpable(False)
     os.umask(0o022)
@@ -314,3 +319,4 @@ def main(
     finally:
         release(paths, lock, empty=not server.containers)
         sys.stderr.flush()
+    return server.ended_idle

@@ -59,7 +59,7 @@ class ManagerV1(Manager):
     def main(self) -> str:
         return self._at.get("pids") or self._at.get("memory") or self.directories()[0]
 
-    def create(self) -> None:
+    def make(self) -> None:
         for name, directory in self._at.items():
             mkdirs(directory)
             if name == "cpuset":

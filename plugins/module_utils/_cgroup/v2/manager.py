@@ -29,12 +29,16 @@ class ManagerV2(Manager):
     def directories(self) -> list[str]:
         return [self._directory]
 
-    def create(self) -> None:
-        parents = [self.root]
-        for part in self.path.strip("/").split("/")[:-1]:
-            parents.append(f"{parents[-1]}/{part}")
+    def make(self) -> None:
         if not os.path.isdir(self._directory):
             mkdirs(self._directory)
+
+    def share(self) -> None:
+        """Every controller to all that lead here, from the first that is ours to write to."""
+        floor = self.floor(self.root)
+        parents = [self.root + floor]
+        for part in self.path[len(floor) :].strip("/").split("/")[:-1]:
+            parents.append(f"{parents[-1]}/{part}")
         for parent in parents:
             _share(parent)
 

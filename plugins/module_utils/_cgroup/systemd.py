@@ -1,0 +1,119 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A scope a container, where systemd owns the tree (systemd's CGROUP_DELEGATION.md: one writer a group).
+
+systemd makes a scope around a process, so nothing can be made before there is one: create() and apply() take effect
+in add(). The limits go to a group of ours below the scope, for the scope's own files are systemd's, which writes them
+anew when it likes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Optional
+
+from .._errors import BusError, KernelError, StartError
+from .._kernel.sd_bus import Bus
+from .files import read
+from .manager import Manager, Resources
+from .v1.manager import ManagerV1
+from .v2.manager import ManagerV2
+
+_SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_EXISTS = "org.freedesktop.systemd1.UnitExists"
+# How long a scope of the same name may take to go, and the new one to come.
+_PATIENCE = 10.0
+_bus = Bus()
+
+
+class Scoped(Manager):
+    _late: Optional[Resources] = None  # between create() and add()
+
+    def create(self) -> None:
+        self._late = {}
+
+    def apply(self, resources: Resources) -> None:
+        if self._late is None:
+            super().apply(resources)
+        else:
+            self._late = resources
+
+    def add(self, pid: int) -> None:
+        if self._late is not None:
+            late, self._late = self._late, None
+            self._begin(pid)
+            self.make()
+            super().add(pid)
+            self.share()  # not before: a group with processes of its own has no controllers for children
+            super().apply(late)
+        else:
+            super().add(pid)
+
+    def _begin(self, pid: int) -> None:
+        """Have the scope made around the process, and wait until it is in it."""
+        within = self.path.rpartition("/")[0]
+        above, dummy, scope = within.rpartition("/")
+        _start(scope, above.rpartition("/")[2], pid)
+        _await(within, scope, pid)
+        if not self.unified():
+            # It is put into the other hierarchies after that: any answer tells that systemd is done with it.
+            _bus.call(*_SYSTEMD, "GetUnitByPID", ("u",), pid)
+
+    def clone_fd(self) -> Optional[int]:
+        return None if self._late is not None else super().clone_fd()
+
+    def floor(self, top: str) -> str:
+        """systemd removes what it has made: it would not hear that a group which is gone has become empty."""
+        return self.path.rpartition("/")[0]
+
+
+class ScopedV1(Scoped, ManagerV1):
+    """In systemd's own hierarchy the process is in the scope too, in those of the controllers at the same path."""
+
+    def floor(self, top: str) -> str:
+        return super().floor(top) if top.endswith(("/systemd", "/unified")) else ""
+
+
+class ScopedV2(Scoped, ManagerV2):
+    pass
+
+
+def _start(scope: str, above: str, pid: int) -> None:
+    properties: list[tuple[str, tuple[str, Any]]] = [
+        ("Description", ("s", f"Container {scope[:-6]}")),
+        ("Slice", ("s", above)),
+        ("PIDs", ("au", [pid])),
+        ("Delegate", ("b", True)),
+        ("TasksMax", ("t", 2**64 - 1)),  # else a share of what the host has, whatever the container declares
+        ("CollectMode", ("s", "inactive-or-failed")),  # a scope whose process was killed must not keep its name
+        # At the host's shutdown our own service ends the containers, each in its way, before systemd ends what is left.
+        ("Before", ("as", [above.replace(".slice", ".service")])),
+    ]
+    until = time.monotonic() + _PATIENCE
+    pause = 0.001
+    while True:
+        try:
+            _bus.call(*_SYSTEMD, "StartTransientUnit", ("s", "s", "a(sv)", "a(sa(sv))"), scope, "fail", properties, [])
+            return
+        except BusError as error:
+            # The one of its last life: its group is empty, and systemd is about to see that.
+            if error.name != _EXISTS or time.monotonic() > until:
+                raise StartError(f"scope {scope}: {error.message}", step="cgroup", hint=error.hint) from None
+        time.sleep(pause)
+        pause = min(pause * 2, 0.1)
+
+
+def _await(path: str, scope: str, pid: int) -> None:
+    """systemd answers when it has queued the job; wait until the process is where it shall be."""
+    until = time.monotonic() + _PATIENCE
+    pause = 0.0005
+    while time.monotonic() < until:
+        try:
+            if any(line.endswith(f":{path}") for line in read(f"/proc/{pid}/cgroup").split("\n")):
+                return
+        except KernelError:
+            raise StartError(f"scope {scope}: its process ended before it was in it", step="cgroup") from None
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+    raise StartError(f"scope {scope}: systemd did not make it within {_PATIENCE:g} s", step="cgroup")
