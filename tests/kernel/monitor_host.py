@@ -27,7 +27,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.vessel.host.plugins.module_utils._monitor.server import main
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
-main(Paths.at(sys.argv[2]), version="test", idle_exit=len(sys.argv) > 3, ready=lambda: os.write(1, b"ready"))
+main(Paths.at(sys.argv[2]), version="test", idle_exit=2 * (len(sys.argv) > 3), ready=lambda: os.write(1, b"ready"))
 """
 APPLETS = ("sh", "sleep", "cat", "true", "false", "echo", "kill", "test", "rm", "touch", "usleep", "yes", "head", "dd")
 

@@ -19,6 +19,7 @@ from .._paths import Paths
 DIRECTORY = "/etc/systemd/system"
 # The supervisor's exit status when it has nothing to supervise: it is not started again, until a task needs it.
 IDLE = 75
+PATIENCE = 30.0  # seconds; at boot it waits for who restores
 _TIMEOUT = 120.0
 
 _SUPERVISOR = """\

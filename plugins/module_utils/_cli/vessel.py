@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Callable, Optional
 
 from .._errors import NotFoundError, StartError, StateError, VesselError
@@ -188,15 +189,16 @@ def monitor(paths: Paths, args: list[str]) -> int:
     if sd_notify.ENV in os.environ:
         from . import service
 
-        idle = supervise(paths, version=version, ready=lambda: sd_notify.sd_notify("READY=1"))
+        ready = partial(sd_notify.sd_notify, "READY=1")
+        idle = supervise(paths, version=version, idle_exit=service.PATIENCE, ready=ready)
         return service.IDLE if idle else 0
     if not parsed["fd"]:
-        supervise(paths, version=version, idle_exit=False)
+        supervise(paths, version=version, idle_exit=0)
         return 0
     fd = int(parsed["fd"][-1])
     os.set_inheritable(fd, False)
     try:
-        supervise(paths, version=version, idle_exit=True, ready=lambda: daemon.tell_ready(fd))
+        supervise(paths, version=version, ready=lambda: daemon.tell_ready(fd))
     except (VesselError, OSError) as error:
         daemon.tell_failure(fd, error)
         raise

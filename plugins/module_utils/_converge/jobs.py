@@ -15,6 +15,8 @@ from .host import Host
 # "done" and "started" hold when nothing more is to happen with the other; for the rest the supervisor is asked.
 _UNTIL = {"healthy": "healthy", "completed": "exited"}
 
+Errors = dict[str, Exception]
+
 
 @dataclass
 class Call:
@@ -36,8 +38,10 @@ class Job:
 
 
 class _Run:
-    def __init__(self, host: Host, jobs: list[Job], timeout: float) -> None:
+    def __init__(self, host: Host, jobs: list[Job], timeout: float, errors: Optional[Errors]) -> None:
         self.host = host
+        self.errors = errors
+        self.unmet: dict[tuple[str, str], Exception] = {}  # conditions that will not hold any more
         self.timeout = timeout
         self.waiting = {job.name: job for job in jobs}
         self.active: dict[str, list[Call]] = {}
@@ -58,7 +62,7 @@ class _Run:
                 else:
                     self._met(name, kind, reply)
             except (VesselError, OSError) as error:
-                self._failed(error)
+                self._failed(error, name, "" if kind == "call" else kind)
             if self.error is None:
                 self._advance()
         if self.error is None and self.waiting:
@@ -68,9 +72,19 @@ class _Run:
         if self.error is not None:
             raise self.error
 
-    def _failed(self, error: BaseException) -> None:
-        """The first error is the one to tell; what is under way comes to its end, and nothing new begins."""
-        self.error = self.error or error
+    def _failed(self, error: Exception, name: str, condition: str = "") -> None:
+        """The first error is the one to tell; what is under way comes to its end, and nothing new begins.
+
+        Where errors are collected, only those that need the container, or its condition, do not begin.
+        """
+        if self.errors is None:
+            self.error = self.error or error
+        elif condition:
+            self.unmet[name, condition] = error
+        else:
+            self.errors[name] = error
+            self.active.pop(name, None)
+            self.unmet.update({(name, each): error for each in (*_UNTIL, "started", "done")})
 
     def _advance(self) -> None:
         """Begin all jobs whose needs hold, again while one ends at once: it may be what another waits for."""
@@ -83,6 +97,12 @@ class _Run:
         for name, job in list(self.waiting.items()):
             if self.error is not None:
                 break
+            unmet = next((need for need in job.needs if need in self.unmet), None)
+            if unmet:
+                del self.waiting[name]
+                self._failed(WaitError(f"container {name} waits for {unmet[0]}: {self.unmet[unmet]}"), name)
+                ended = True
+                continue
             open_needs = [need for need in job.needs if not self._holds(need)]
             if not open_needs:
                 del self.waiting[name]
@@ -123,7 +143,7 @@ class _Run:
                 if call.before is not None:
                     call.before()
             except (VesselError, OSError) as error:
-                self._failed(error)
+                self._failed(error, name)
                 return
             if call.op:
                 self.requests[self.host.client().submit(call.op, name=name, **call.fields)] = ("call", name, call)
@@ -138,12 +158,15 @@ class _Run:
         self._next(name)
 
 
-def run(host: Host, jobs: list[Job], timeout: float) -> None:
-    """Return when all is done; the first error otherwise. ``timeout`` bounds each wait for a condition, in seconds."""
+def run(host: Host, jobs: list[Job], timeout: float, errors: Optional[Errors] = None) -> None:
+    """Return when all is done; the first error otherwise. ``timeout`` bounds each wait for a condition, in seconds.
+
+    With ``errors`` they are collected there, by container, and everything is done that can be done nevertheless.
+    """
     merged: dict[str, Job] = {}
     for job in jobs:
         known = merged.setdefault(job.name, Job(job.name, []))
         known.calls += job.calls
         known.needs += job.needs
     if merged:
-        _Run(host, list(merged.values()), timeout).run()
+        _Run(host, list(merged.values()), timeout, errors).run()

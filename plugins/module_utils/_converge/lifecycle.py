@@ -161,10 +161,6 @@ def _run_jobs(host: Host, steps: list[Step]) -> None:
     jobs.run(host, [step.payload for step in steps], host.wait_timeout)
 
 
-def start_job(host: Host, name: str) -> Job:
-    return Job(name, [Call("start")])
-
-
 def settle(host: Host, name: str, desired: Mapping[str, Any], *, running: bool, paused: bool) -> Plan:
     """Pausing, and waiting until it is healthy, once it runs."""
     result = Plan()
@@ -275,9 +271,12 @@ def change_state(host: Host, present: Present, spec: Spec, desired: Mapping[str,
         result.add(mark_step(host, name, stopped=not wanted))
     if wanted is True and not running and not restarting:
         before = present.status.get("status", "stopped")
-        result.add(_ready_again(host, name, spec))
+        # What a start needs may be gone: after a reboot nothing of /run is left.
+        batch = host_batch(host, _ready_all)
+        result.add(Step(target, "make ready", nothing, batch=batch, payload=(name, spec), hidden=True))
         result.add(commit_step(host))
-        result.add(job_step(host, target, "start", start_job(host, name), before=before, after="running"))
+        start = Job(name, [Call("start", before=lambda: equip(host, name, spec))])
+        result.add(job_step(host, target, "start", start, before=before, after="running"))
     elif wanted is False and (running or restarting):
         stop = Job(name, [Call("stop"), Call(before=lambda: _stopped(host, name))])
         result.add(
@@ -290,14 +289,12 @@ def change_state(host: Host, present: Present, spec: Spec, desired: Mapping[str,
     return result
 
 
-def _ready_again(host: Host, name: str, spec: Spec) -> Step:
-    """What a start needs may be gone: after a reboot nothing of /run is left."""
-
-    def do() -> None:
-        reserve(host, [(name, spec)])
-        make_ready(host, name, spec)
-
-    return Step(f"container {name}", "make ready", do, hidden=True)
+def _ready_all(host: Host, steps: list[Step]) -> None:
+    """As _create_all, for those that are declared already."""
+    made = [step.payload for step in steps]
+    reserve(host, made)
+    for name, spec in made:
+        _furnish(host, name, spec)
 
 
 def _stopped(host: Host, name: str) -> None:
@@ -350,7 +347,7 @@ def _remove_rest(host: Host, names: list[str]) -> None:
 
 
 # In the order in which the steps of many containers are done (stacks.arrange).
-BATCHES = {"create": _create_all, "commit": _commit_all, "jobs": _run_jobs, "remove": _remove_all}
+BATCHES = {"create": _create_all, "ready": _ready_all, "commit": _commit_all, "jobs": _run_jobs, "remove": _remove_all}
 
 
 def remove_now(host: Host, name: str) -> None:

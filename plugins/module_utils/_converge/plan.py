@@ -87,7 +87,7 @@ class Plan:
         """Do every step; when one fails, undo those before it, last first. What undoing failed at travels along."""
         done: list[Step] = []
         try:
-            for group in self._groups():
+            for group in self.groups():
                 done.extend(group)
                 if group[0].batch is not None:
                     group[0].batch(group)
@@ -97,7 +97,7 @@ class Plan:
             self._undo(done, error)
             raise
 
-    def _groups(self) -> Iterator[list[Step]]:
+    def groups(self) -> Iterator[list[Step]]:
         """Steps one by one, but neighbours of one batch together."""
         for batch, steps in itertools.groupby(self.steps, key=lambda step: step.batch):
             if batch is None:

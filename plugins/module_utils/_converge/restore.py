@@ -8,34 +8,36 @@ What can't be brought back keeps nothing else from coming, but what waits for it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
+from typing import Optional, TypeVar
 
-from .._errors import VesselError, WaitError
+from .._errors import VesselError
 from .._monitor import status as s
 from .._monitor.client import connect
 from .._paths import Paths
-from . import containers, firewall, lifecycle, networks, prepare, stacks, store, volumes
+from . import containers, firewall, jobs, lifecycle, networks, prepare, stacks, store, volumes
 from .host import Host
-from .plan import Plan
+from .jobs import Job
+from .plan import Plan, Step
+
+_Needs = dict[str, dict[str, str]]
+_T = TypeVar("_T")
 
 
 def restore(paths: Paths) -> tuple[list[str], list[Exception]]:
     """(what was done, what failed): volumes, networks, then the containers, in the order that their stacks declare."""
     run = _Run(Host(paths))
+    wanted = [name for name in _to_run(paths) if not prepare.look(paths, name).pid]
+    if wanted:
+        run.attempt(run.host.client)  # it starts while the rest is made ready
     for name in store.names(paths, volumes.KIND):
-        run.attempt(lambda name=name: volumes.plan(paths, {"name": name}))  # type: ignore[misc]
+        run.converge(partial(volumes.plan, paths, {"name": name}))
     for name in store.names(paths, networks.KIND):
-        run.attempt(lambda name=name: _network(run.host, name))  # type: ignore[misc]
-    run.attempt(lambda: firewall.plan(paths))
-    needs = _needs(paths)
-    for name in _order(paths, needs):
-        if not run.attempt(lambda name=name: run.container(name, needs.get(name) or {})):  # type: ignore[misc]
-            run.lost.add(name)
+        run.converge(partial(_network, run.host, name))
+    run.converge(partial(firewall.plan, paths))
+    run.containers(wanted)
     return run.done, run.errors
-
-
-def _network(host: Host, name: str) -> Plan:
-    return networks.plan(host.paths, {"name": name}, seen=host.snapshot, others=host.networks)
 
 
 def shut_down(paths: Paths) -> tuple[list[str], list[Exception]]:
@@ -57,51 +59,73 @@ def shut_down(paths: Paths) -> tuple[list[str], list[Exception]]:
     return done, errors
 
 
+def _network(host: Host, name: str) -> Plan:
+    return networks.plan(host.paths, {"name": name}, seen=host.snapshot, others=host.networks)
+
+
 class _Run:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.done: list[str] = []
         self.errors: list[Exception] = []
-        self.lost: set[str] = set()  # containers that do not come back
 
-    def attempt(self, plan: Callable[[], Plan]) -> bool:
+    def attempt(self, function: Callable[[], _T]) -> Optional[_T]:
+        """What the function gives; None when it fails."""
         try:
-            steps = plan()
-            steps.apply()
+            return function()
         except (VesselError, OSError) as error:
             self.errors.append(error)
-            return False
-        self.done += steps.describe()
-        return True
+            return None
 
-    def container(self, name: str, needs: dict[str, str]) -> Plan:
-        for other, condition in sorted(needs.items()):
-            if other in self.lost:
-                raise WaitError(f"container {name} waits for {other}, which did not come back")
-            until = {"healthy": "healthy", "completed": "exited"}.get(condition)
-            if until:
-                self.host.client().call("wait", name=other, until=until, timeout=lifecycle.WAIT)
-        return containers.plan(self.host.paths, {"name": name, "state": "started"}, host=self.host)
+    def converge(self, plan: Callable[[], Plan]) -> None:
+        def do() -> None:
+            steps = plan()
+            steps.apply()
+            self.done += steps.describe()
+
+        self.attempt(do)
+
+    def containers(self, names: list[str]) -> None:
+        """All at once, as a stack's; but what fails for one is undone and told for that one alone."""
+        needs, whole = _needs(self.host.paths), Plan()
+        for name in (name for level in _levels(names, needs) for name in level):  # so they get the addresses they had
+            desired = {"name": name, "state": "started"}
+            part = self.attempt(partial(containers.plan, self.host.paths, desired, host=self.host)) or Plan()
+            # Who was stopped stays so; who needs it comes up without.
+            wanted = [need for need in (needs.get(name) or {}).items() if need[0] in names]
+            whole.extend(stacks.with_needs(part, wanted))
+        for group in stacks.arrange(self.host, whole).groups():
+            if isinstance(group[0].payload, Job):
+                failed: jobs.Errors = {}
+                jobs.run(self.host, [step.payload for step in group], lifecycle.WAIT, failed)
+                self.done += [step.describe() for step in group if step.payload.name not in failed]
+                self.errors += failed.values()
+            else:
+                self._together(group)
+
+    def _together(self, group: list[Step]) -> None:
+        try:
+            Plan(group).apply()
+        except (VesselError, OSError):
+            for step in group:
+                self.converge(partial(Plan, [step]))
+        else:
+            self.done += Plan(group).describe()
 
 
-def _needs(paths: Paths) -> dict[str, dict[str, str]]:
+def _needs(paths: Paths) -> _Needs:
     """What the containers of all stacks wait for."""
-    found: dict[str, dict[str, str]] = {}
+    found: _Needs = {}
     for stack in store.names(paths, stacks.KIND):
         found.update((store.read_spec(paths, stacks.KIND, stack) or {}).get("depends_on") or {})
     return found
 
 
-def _order(paths: Paths, needs: dict[str, dict[str, str]]) -> Iterator[str]:
-    """Those that are to run and do not: first who waits for nobody."""
-    names = [name for name in store.names(paths, prepare.KIND) if not prepare.is_stopped(paths, name)]
-    for level in _levels(names, needs):
-        for name in level:
-            if not prepare.look(paths, name).pid:
-                yield name
+def _to_run(paths: Paths) -> list[str]:
+    return [name for name in store.names(paths, prepare.KIND) if not prepare.is_stopped(paths, name)]
 
 
-def _levels(names: list[str], needs: dict[str, dict[str, str]]) -> list[list[str]]:
+def _levels(names: list[str], needs: _Needs) -> list[list[str]]:
     """Those that wait for nobody, those that wait for them, and so on."""
     depths: dict[str, int] = {}
 

@@ -168,7 +168,7 @@ def _containers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]
             continue
         with together.told_of(name):
             part = containers.plan(paths, wanted, whole=True, host=host)
-        result.extend(_with_needs(part, together.needs(name, declared, desired["state"])))
+        result.extend(with_needs(part, together.needs(name, declared, desired["state"])))
     for name in _dropped(paths, desired, stored, "containers"):
         result.extend(containers.plan(paths, {"name": name, "state": "absent"}, host=host))
     return arrange(host, result, float(desired.get("wait_timeout") or lifecycle.WAIT))
@@ -193,7 +193,7 @@ def _announce(host: Host, desired: Desired) -> None:
         networks.plan(host.paths, {**body, "name": name}, whole=True, seen=host.snapshot, others=host.networks)
 
 
-def _with_needs(part: Plan, needs: list[tuple[str, str]]) -> Plan:
+def with_needs(part: Plan, needs: list[tuple[str, str]]) -> Plan:
     for step in part:
         if isinstance(step.payload, Job):
             step.payload.needs = list(needs)
@@ -240,13 +240,13 @@ def _of_others(paths: Paths, name: str, kind: str) -> set[str]:
 def arrange(host: Host, plan: Plan, timeout: float = lifecycle.WAIT) -> Plan:
     """The steps of many containers, like with like, so that batches are as large as they can be."""
     batch_of = {id(lifecycle.host_batch(host, function)): name for name, function in lifecycle.BATCHES.items()}
-    groups: dict[str, list[Step]] = {name: [] for name in ("create", "", "commit", "jobs", "remove")}
+    groups: dict[str, list[Step]] = {name: [] for name in ("create", "ready", "", "commit", "jobs", "remove")}
     for step in plan:
         groups[batch_of.get(id(step.batch), "")].append(step)
     host.wait_timeout = timeout
     commits = groups["commit"]
     # Once before anybody starts, for what was made; and once when all is done, for who is gone.
-    before = [*groups["create"], *groups[""], *commits[:1]]
+    before = [*groups["create"], *groups["ready"], *groups[""], *commits[:1]]
     return Plan([*before, *groups["jobs"], *groups["remove"], *commits[-1:]])
 
 
@@ -293,7 +293,7 @@ def _absence(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -
         for name in names:
             # Who depends on it goes before it.
             before = [(other, "done") for other, on in needs.items() if name in on]
-            result.extend(_with_needs(containers.plan(paths, {"name": name, "state": "absent"}, host=host), before))
+            result.extend(with_needs(containers.plan(paths, {"name": name, "state": "absent"}, host=host), before))
         return arrange(host, result)
 
     def remove_networks(preview: bool) -> Plan:

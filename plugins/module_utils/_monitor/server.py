@@ -31,9 +31,12 @@ DRAIN_LIMIT = 10.0
 
 
 class Server:
-    """``idle_exit``: end when nobody is connected and no container runs or is to run; their status files stay."""
+    """``idle_exit``: end when for so many seconds nobody was connected and no container ran or was to run; 0 is never.
 
-    def __init__(self, paths: Paths, *, version: str = "", idle_exit: bool = True) -> None:
+    Their status files stay.
+    """
+
+    def __init__(self, paths: Paths, *, version: str = "", idle_exit: float = IDLE_EXIT) -> None:
         self.host = Host(paths, version)
         self.containers: dict[str, Container] = {}
         self._connections: set[Connection] = set()
@@ -113,7 +116,7 @@ class Server:
             self._idle.cancel()
             self._idle = None
         if self._idle_exit and not self._connections and all(c.settled for c in self.containers.values()):
-            self._idle = self.host.loop.after(IDLE_EXIT, self._end_idle)
+            self._idle = self.host.loop.after(self._idle_exit, self._end_idle)
 
     def _end_idle(self) -> None:
         self.ended_idle = True
@@ -306,7 +309,7 @@ def release(paths: Paths, lock: int, *, empty: bool) -> None:
 
 
 def main(
-    paths: Paths, *, version: str = "", idle_exit: bool = True, ready: Optional[Callable[[], None]] = None
+    paths: Paths, *, version: str = "", idle_exit: float = IDLE_EXIT, ready: Optional[Callable[[], None]] = None
 ) -> bool:
     """Supervise until told to quit. The containers go on without us. Was it because there was nothing to supervise?"""
     lock = claim(paths)
