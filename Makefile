@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # What a host needs to have containers, and what makes the demonstration's images.
 HOST_PACKAGES := python3-venv python3-pyroute2 nftables iproute2 mmdebstrap debootstrap curl tini
 # What the tests and the comparison ask as counterparts.
-TEST_PACKAGES := git rsync busybox-static runc strace skopeo umoci zstd podman conmon netavark aardvark-dns iptables
+TEST_PACKAGES := dbus git rsync busybox-static runc strace skopeo umoci zstd podman conmon netavark aardvark-dns iptables
 # What makes hosts of their own for tests: tests/vm/README.md.
 VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap openssh-client
 
@@ -28,7 +28,7 @@ $(VENV)/.done: playbooks/requirements.txt tests/setup Makefile
 	touch $@
 
 $(VENV)/.done-tests: $(VENV)/.done tests/requirements.txt
-	tests/setup $(TEST_PACKAGES)
+	tests/setup $(TEST_PACKAGES) $(VM_PACKAGES)
 	$(BIN)/pip install --quiet --requirement tests/requirements.txt
 	touch $@
 
@@ -44,9 +44,8 @@ kernel integration collection: setup-tests
 test: setup-tests ## every test
 	$(BIN)/pytest -q
 
-test-vm: setup-tests ## the scenarios in virtual machines: systemd, cgroup v2, a reboot
-	tests/setup $(VM_PACKAGES)
-	$(BIN)/pytest -q -m vm
+test-vm: setup-tests ## all that is tested in virtual machines: systemd, cgroup v2, SELinux, reboots
+	$(BIN)/pytest -q -m 'vm or vm_always'
 
 bench: setup-tests ## side by side with containers.podman
 	$(BIN)/python tests/bench/run.py

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,13 @@ from ansible_collections.vessel.host.tests.sweeping import sweep
 
 pytestmark = pytest.mark.root
 SCENARIOS = sorted(path.parent.name for path in (CHECKOUT / "molecule").glob("*/molecule.yml"))
-# Those in virtual machines have a target of their own: make test-vm.
 HERE = [name for name in SCENARIOS if not name.startswith("vm")]
-IN_MACHINES = [name for name in SCENARIOS if name.startswith("vm")]
+# One in a virtual machine is run with everything else, the others by make test-vm.
+IN_MACHINES = [
+    pytest.param(name, marks=pytest.mark.vm_always if name == "vm" else pytest.mark.vm)
+    for name in SCENARIOS
+    if name.startswith("vm")
+]
 VM = [sys.executable, str(CHECKOUT / "tests/vm/vm.py")]
 
 
@@ -46,7 +51,7 @@ def test_scenario(scenario, root, tmp_path):
     assert not Path(root).exists(), "destroy left the installation"
 
 
-@pytest.mark.vm
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scenario", IN_MACHINES)
 def test_scenario_in_a_machine(scenario, machine, tmp_path):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 PORT = "18485"
-GROUP = "/sys/fs/cgroup/vessel/web"
+SCOPE = "/vessel.slice/vessel-web.scope"
+GROUP = f"/sys/fs/cgroup{SCOPE}/container"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,38 @@ def test_it_is_another_host(host):
 
 def test_nothing_of_systemd_failed(host):
     assert host.check_output("systemctl is-system-running") == "running"
+
+
+def test_the_supervisor_is_a_service(host):
+    service = host.service("vessel")
+    assert service.is_running
+    assert service.is_enabled
+    assert host.service("vessel-restore").is_enabled
+    pid = host.check_output("systemctl show --property=MainPID --value vessel")
+    assert host.file(f"/proc/{pid}/cgroup").content_string.strip() == "0::/system.slice/vessel.service"
+
+
+def test_systemd_shows_each_by_its_name(host, web):
+    shown = host.check_output("systemctl status --no-pager vessel-web.scope")
+    assert "active (running)" in shown
+    assert f"{web} " in shown
+    assert "vessel-writer.scope" in host.check_output("systemd-cgls --no-pager --unit vessel.slice")
+    assert host.check_output("systemctl show --property=Delegate --value vessel-web.scope") == "yes"
+
+
+def test_limits_survive_a_reload_of_systemd(host):
+    """The scope's own files are systemd's; ours are below."""
+    before = host.file(f"{GROUP}/memory.max").content_string
+    host.check_output("systemctl daemon-reload && systemctl set-property --runtime vessel-web.scope MemoryHigh=100M")
+    assert host.file(f"{GROUP}/memory.max").content_string == before
+
+
+def test_no_container_notices_the_end_of_the_supervisor(host, containers):
+    before = {name: container["pid"] for name, container in containers.items()}
+    host.check_output("systemctl kill --signal=KILL vessel && sleep 1 && systemctl restart vessel")
+    after = {container["name"]: container["pid"] for container in json.loads(host.check_output("vessel ps --json"))}
+    assert after == before
+    assert host.service("vessel").is_running
 
 
 def test_each_is_in_its_state(containers):
@@ -85,7 +118,7 @@ def test_the_kernel_has_the_limit(host, file, value):
 
 
 def test_the_group_is_the_process_own(host, web):
-    assert host.file(f"/proc/{web}/cgroup").content_string.strip() == "0::/vessel/web"
+    assert host.file(f"/proc/{web}/cgroup").content_string.strip() == f"0::{SCOPE}/container"
     assert str(web) in host.file(f"{GROUP}/cgroup.procs").content_string.split()
 
 
@@ -117,8 +150,9 @@ def test_a_device_is_what_was_declared(host):
 
 
 def test_the_journal_has_what_it_said(host, web):
-    lines = host.check_output("journalctl --boot --output json SYSLOG_IDENTIFIER=vessel-web").splitlines()
-    assert "serving" in [json.loads(line)["MESSAGE"] for line in lines]
+    for words in ("SYSLOG_IDENTIFIER=vessel-web", "--unit vessel-web.scope"):
+        lines = host.check_output(f"journalctl --boot --output json {words}").splitlines()
+        assert "serving" in [json.loads(line)["MESSAGE"] for line in lines]
     assert host.check_output("vessel logs web").splitlines()[-1] == "serving"
 
 

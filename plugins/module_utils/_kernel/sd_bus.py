@@ -17,6 +17,8 @@ LIBRARY = "libsystemd.so.0"
 _TIMEOUT = 25_000_000  # microseconds; what D-Bus has by default
 # The connection is not, or no more, ours: closed by the other side, or made before a fork.
 _BROKEN = (errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE, errno.ESTALE, errno.ECHILD)
+# What the library itself finds wrong it calls by errno (sd_bus_error_set_errno(3)).
+_OWN = "System.Error."
 _NUMBERS = {"b": ctypes.c_int, "u": ctypes.c_uint32, "t": ctypes.c_uint64}
 
 
@@ -66,14 +68,15 @@ class Bus:
         variant is (type, value). BusError when the answer is an error, or none comes.
         """
         target = [text.encode() for text in (destination, path, interface, member)]
-        for last in (False, True):
+        for attempt in range(2):
             code, error = self._try(target, list(zip(signature, values)))
             if code >= 0:
                 return
-            if -code not in _BROKEN or last or error is not None:
-                break
+            if error is not None and error.name:
+                raise error
             self.close()
-        raise error or BusError("", f"{member}: {os.strerror(-code)}")
+            if -code not in _BROKEN or attempt:
+                raise error or BusError("", f"{member}: {os.strerror(-code)}")
 
     def _try(self, target: list[bytes], values: list[tuple[str, Any]]) -> tuple[int, Optional[BusError]]:
         lib = library()
@@ -88,11 +91,10 @@ class Bus:
                 for kind, value in values:
                     _append(message, kind, value)
                 code = lib.sd_bus_call(self._bus, message, _TIMEOUT, ctypes.byref(answer), None)
-            # What the library itself found wrong has a name too, but one that it made of errno.
-            told = bool(answer.name) and -code not in _BROKEN
-            return code, BusError(
-                answer.name.decode(), (answer.message or b"").decode("utf-8", "replace")
-            ) if told else None
+            name = (answer.name or b"").decode()
+            if not name or name.startswith(_OWN):
+                return code, None
+            return code, BusError(name, (answer.message or b"").decode("utf-8", "replace"))
         finally:
             lib.sd_bus_error_free(ctypes.byref(answer))
             lib.sd_bus_message_unref(message)
