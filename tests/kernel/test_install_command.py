@@ -77,9 +77,12 @@ def test_ps(site, vessel):
 
 
 def test_stop_start_restart(site, vessel):
+    mark = Path(site.paths.resource("containers", "talker"), "stopped")
     assert vessel("stop", "talker") == "talker\n"
+    assert mark.exists(), "a reboot would start it again"
     assert "exited (3)" in vessel("ps")
     vessel("start", "talker")
+    assert not mark.exists()
     before = site.status("talker")["pid"]
     wait_for(lambda: site.output("talker").count("ready") >= 2)
     vessel("restart", "-t", "1", "talker")
@@ -87,6 +90,18 @@ def test_stop_start_restart(site, vessel):
     assert "no such container: nobody" in vessel("stop", "nobody", code=1)
     text = vessel("start", "talker", "nobody", code=1)
     assert "vessel: no such container: nobody (vessel restore" in text
+
+
+def test_shutdown_is_no_stop(site, vessel):
+    assert vessel("shutdown") == "talker\n"
+    assert "exited (3)" in vessel("ps")
+    assert vessel("shutdown") == ""
+    assert not Path(site.paths.resource("containers", "talker"), "stopped").exists(), "it would not come back"
+
+
+def test_uninstall_is_refused_while_there_are_containers(site, vessel):
+    assert "containers are left: talker (remove them first" in vessel("uninstall", code=1)
+    assert "running" in vessel("ps")
 
 
 def test_exec(site, vessel):
