@@ -8,6 +8,8 @@ What can't be brought back keeps nothing else from coming, but what waits for it
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from collections.abc import Callable
 from functools import partial
 from typing import Optional, TypeVar
@@ -26,8 +28,26 @@ _T = TypeVar("_T")
 
 
 def restore(paths: Paths) -> tuple[list[str], list[Exception]]:
-    """(what was done, what failed): volumes, networks, then the containers, in the order that their stacks declare."""
+    """(what was done, what failed): volumes, networks, then the containers, in the order that their stacks declare.
+
+    A task that comes meanwhile waits for what it names, as for another task.
+    """
     run = _Run(Host(paths))
+    _raise_nofile()  # a lock is a descriptor
+    with contextlib.ExitStack() as held:
+        for kind in sorted((prepare.KIND, networks.KIND, volumes.KIND)):
+            for name in store.names(paths, kind):
+                held.enter_context(store.lock(paths, kind, name))
+        _restore(run, paths)
+    return run.done, run.errors
+
+
+def _raise_nofile() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _restore(run: _Run, paths: Paths) -> None:
     wanted = [name for name in _to_run(paths) if not prepare.look(paths, name).pid]
     if wanted:
         run.attempt(run.host.client)  # it starts while the rest is made ready
@@ -37,7 +57,6 @@ def restore(paths: Paths) -> tuple[list[str], list[Exception]]:
         run.converge(partial(_network, run.host, name))
     run.converge(partial(firewall.plan, paths))
     run.containers(wanted)
-    return run.done, run.errors
 
 
 def shut_down(paths: Paths) -> tuple[list[str], list[Exception]]:
