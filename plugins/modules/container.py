@@ -373,8 +373,9 @@ options:
   log_driver:
     description:
       - "Where its output goes: V(file), V(journald) or V(none). The default is V(file)."
-      - With V(journald) its output is a socket of journald's, with no process in between, and C(journalctl -t vessel-NAME)
-        shows it. A program that opens C(/dev/stdout) by its name can't do so then (ENXIO), as in any systemd service.
+      - With V(journald) its output is a socket of journald's, with no process in between, and
+        C(journalctl -t vessel-NAME) shows it. A program that opens C(/dev/stdout) by its name gets ENXIO then, as
+        in any systemd service.
     type: str
     choices: [file, journald, none]
   log_options:

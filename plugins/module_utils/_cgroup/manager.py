@@ -11,7 +11,7 @@ import signal as signals
 import time
 from typing import Any, Optional
 
-from .._errors import KernelError
+from .._errors import KernelError, SpecError
 from . import files
 from .cpuset import canonical
 
@@ -252,6 +252,17 @@ def _split(root: str) -> dict[str, str]:
         if os.access(directory, os.W_OK):  # in a container it may be read-only; nothing depends on these two
             found[name] = directory
     return found
+
+
+def scope_path(text: str) -> str:
+    """The group for systemd's form of cgroupsPath, ``SLICE:PREFIX:NAME``, as runc documents it (systemd.md)."""
+    parts = text.split(":")
+    if len(parts) != 3 or not parts[2] or "/" in text:
+        raise SpecError("linux.cgroupsPath", f"{text!r} is not systemd's form, SLICE:PREFIX:NAME")
+    levels = (parts[0] or "system.slice").rpartition(".slice")[0].split("-")
+    # A slice's name holds those that it is in (systemd.slice(5)); -.slice is the root.
+    within = "".join(f"/{'-'.join(levels[:depth])}.slice" for depth in range(1, len(levels) + 1) if levels[0])
+    return f"{within}/{'-'.join(part for part in parts[1:] if part)}.scope/container"
 
 
 def open_manager(path: str, *, root: str = ROOT) -> Manager:

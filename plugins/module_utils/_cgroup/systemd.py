@@ -82,14 +82,15 @@ class ScopedV2(Scoped, ManagerV2):
 def _start(scope: str, above: str, pid: int) -> None:
     properties: list[tuple[str, tuple[str, Any]]] = [
         ("Description", ("s", f"Container {scope[:-6]}")),
-        ("Slice", ("s", above)),
+        ("Slice", ("s", above or "-.slice")),
         ("PIDs", ("au", [pid])),
         ("Delegate", ("b", True)),
         ("TasksMax", ("t", 2**64 - 1)),  # else a share of what the host has, whatever the container declares
         ("CollectMode", ("s", "inactive-or-failed")),  # a scope whose process was killed must not keep its name
-        # At the host's shutdown our own service ends the containers, each in its way, before systemd ends what is left.
-        ("Before", ("as", [above.replace(".slice", ".service")])),
     ]
+    if above.startswith("vessel"):
+        # At the host's shutdown our own service ends them, each in its way, before systemd ends what is left.
+        properties.append(("Before", ("as", [above.replace(".slice", ".service")])))
     until = time.monotonic() + _PATIENCE
     pause = 0.001
     while True:

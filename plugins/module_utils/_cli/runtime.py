@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from .._errors import StartError, VesselError
+from .._paths import booted_by_systemd
 from . import resources
 from .options import Parsed, UsageError, last, parse
 from .output import complain, say
@@ -118,10 +119,8 @@ def _dispatch(options: Parsed) -> int:
     if options["help"] or not options.rest:
         say(USAGE, end="")
         return 0 if options["help"] else 2
-    if options["systemd"]:
-        there = os.path.isdir("/run/systemd/system")
-        problem = "is not supported yet" if there else "systemd does not run here"
-        raise VesselError(f"--systemd-cgroup: {problem}", hint="use the cgroupfs manager")
+    if options["systemd"] and not booted_by_systemd():
+        raise VesselError("--systemd-cgroup: systemd does not run here", hint="use the cgroupfs manager")
     if last(options["format"], "text") not in ("text", "json"):
         raise UsageError(f"--log-format: {last(options['format'])!r} is not one of text, json")
     verb, *rest = options.rest
@@ -131,7 +130,7 @@ def _dispatch(options: Parsed) -> int:
 
     flags, valued, interleaved = VERBS[verb]
     root = os.path.abspath(last(options["root"], DEFAULT_ROOT))
-    runtime = Runtime(root, warn=lambda text: _log(options, "warning", text))
+    runtime = Runtime(root, warn=lambda text: _log(options, "warning", text), systemd=options["systemd"])
     return runtime.do(verb, parse(rest, flags, valued, interleaved=interleaved))
 
 

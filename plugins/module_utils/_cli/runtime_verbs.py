@@ -24,9 +24,10 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, sign
 class Runtime:
     """Verbs by their names; each returns the exit code."""
 
-    def __init__(self, root: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, root: str, warn: Callable[[str], None], *, systemd: bool = False) -> None:
         self.root = root
         self.warn = warn
+        self.systemd = systemd
 
     def do(self, verb: str, parsed: Parsed) -> int:
         action: Callable[[Parsed], int] = getattr(self, verb)
@@ -35,7 +36,9 @@ class Runtime:
     def create(self, parsed: Parsed) -> int:
         from .._runtime.create import create
 
-        state = create(self.root, _id(parsed), last(parsed["bundle"], "."), **_create_options(parsed))
+        state = create(
+            self.root, _id(parsed), last(parsed["bundle"], "."), **_create_options(parsed), systemd=self.systemd
+        )
         _write_pid(parsed, state.pid)
         return 0
 
@@ -51,7 +54,7 @@ class Runtime:
 
         bundle, options = last(parsed["bundle"], "."), _create_options(parsed)
         config = load(bundle)
-        options.update(config=config, warn=self.warn)
+        options.update(config=config, warn=self.warn, systemd=self.systemd)
         terminal = bool(config["process"].get("terminal"))
         if terminal and not options["console_socket"] and not parsed["detach"]:
             return self._run_at_terminal(parsed, bundle, options)

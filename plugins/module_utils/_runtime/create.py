@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from .._cgroup.manager import Manager, open_manager
-from .._errors import InUseError, StartError, VesselError
+from .._cgroup.manager import Manager, open_manager, scope_path
+from .._errors import InUseError, SpecError, StartError, VesselError
 from .._kernel.process import start_time
 from .._rootfs import plan as rootfs_plan
 from . import bundle as bundles
@@ -96,10 +96,12 @@ def begin(
     pivot: bool = True,
     keyring: bool = True,
     env: Sequence[str] = (),
+    systemd: bool = False,
 ) -> Creation:
     """Clone the container's first process, which sets itself up meanwhile; many may be begun before one is finished.
 
     ``config`` is the bundle's config.json where the caller has it already, and checked it; ``env`` is added to it.
+    With ``systemd`` the cgroupsPath is systemd's form, and the group in a scope.
     """
     bundle = os.path.realpath(bundle)
     config = bundles.load(bundle) if config is None else config
@@ -110,7 +112,7 @@ def begin(
     if child.terminal and not console_socket:
         raise StartError("process.terminal is true, and no console socket was given", hint="use --console-socket")
     path = directory(root, container)
-    manager = open_manager(_cgroup_path(config, container))
+    manager = open_manager(_cgroup_path(config, container, systemd=systemd))
     if manager.exists() and manager.pids():
         raise InUseError("cgroup", manager.path, [f"pid {pid}" for pid in manager.pids()[:5]])
     _claim(path, container)
@@ -143,9 +145,13 @@ def create(root: str, container: str, bundle: str, **options: Any) -> State:
     return state
 
 
-def _cgroup_path(config: dict[str, Any], container: str) -> str:
-    path = (config.get("linux") or {}).get("cgroupsPath") or f"/vessel-runtime/{container}"
-    return "/" + "/".join(part for part in path.split("/") if part)
+def _cgroup_path(config: dict[str, Any], container: str, *, systemd: bool) -> str:
+    path = (config.get("linux") or {}).get("cgroupsPath") or ""
+    if systemd:
+        return scope_path(path or f"system.slice:vessel-runtime:{container}")
+    if path.count(":") == 2:
+        raise SpecError("linux.cgroupsPath", f"{path!r} is systemd's form; use --systemd-cgroup with it, or a path")
+    return "/" + "/".join(part for part in (path or f"vessel-runtime/{container}").split("/") if part)
 
 
 def _claim(path: str, container: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from .._kernel.caps import NUMBERS
 from .._kernel.namespaces import FLAGS
 from .._kernel.seccomp import FLAGS as SECCOMP_FLAGS
+from .._paths import booted_by_systemd
 from .._rootfs.options import PROPAGATION, known
 
 VERSION = "0.1.0"
@@ -66,7 +67,7 @@ def features() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(FLAGS),
             "capabilities": sorted(NUMBERS),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": booted_by_systemd(), "systemdUser": False},
             "seccomp": {"enabled": True, "supportedFlags": sorted(SECCOMP_FLAGS)},
         },
         "annotations": {"host.vessel.version": VERSION},

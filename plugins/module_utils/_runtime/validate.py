@@ -245,8 +245,6 @@ def _cgroups(config: Config) -> None:
     path = _object(config, "linux").get("cgroupsPath") or ""
     if ".." in path.split("/"):
         raise SpecError("linux.cgroupsPath", f"{path!r} holds ..")
-    if path.count(":") == 2:
-        raise SpecError("linux.cgroupsPath", f"{path!r} is systemd's form; use a path")
 
 
 def _unsupported(config: Config) -> None:

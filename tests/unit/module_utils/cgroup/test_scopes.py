@@ -11,7 +11,8 @@ import pytest
 from ansible_collections.vessel.host.plugins.module_utils import _paths
 from ansible_collections.vessel.host.plugins.module_utils._cgroup import manager as managers
 from ansible_collections.vessel.host.plugins.module_utils._cgroup import systemd
-from ansible_collections.vessel.host.plugins.module_utils._cgroup.manager import open_manager
+from ansible_collections.vessel.host.plugins.module_utils._cgroup.manager import open_manager, scope_path
+from ansible_collections.vessel.host.plugins.module_utils._errors import SpecError
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 from ansible_collections.vessel.host.tests.unit.module_utils.cgroup.test_cgroup_v2 import fill
 
@@ -101,3 +102,23 @@ def test_where_a_container_is(monkeypatch, booted, root, expected):
     paths = Paths.at(root)
     assert paths.cgroup("web") == expected.format(tag=paths.tag)
     assert paths.cgroup("web").startswith(f"{paths.cgroups}/")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("machine.slice:libpod:abc", "/machine.slice/libpod-abc.scope/container"),
+        ("a-b-c.slice:p:x", "/a.slice/a-b.slice/a-b-c.slice/p-x.scope/container"),
+        (":p:x", "/system.slice/p-x.scope/container"),
+        ("-.slice:p:x", "/p-x.scope/container"),
+        ("machine.slice::x", "/machine.slice/x.scope/container"),
+    ],
+)
+def test_systemds_form_of_a_path(text, path):
+    assert scope_path(text) == path
+
+
+@pytest.mark.parametrize("text", ["/machine/abc", "machine.slice:abc", "a:b:", "a:b/c:d"])
+def test_another_form_is_refused(text):
+    with pytest.raises(SpecError, match=r"linux\.cgroupsPath: .* is not systemd's form, SLICE:PREFIX:NAME"):
+        scope_path(text)

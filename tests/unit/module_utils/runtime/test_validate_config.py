@@ -99,7 +99,6 @@ BAD = [
     ({"hooks": {"none": []}}, "hooks.none"),
     ({"hooks": {"poststop": [{"path": "relative"}]}}, "hooks.poststop[0].path"),
     ({"linux__cgroupsPath": "/a/../b"}, "linux.cgroupsPath"),
-    ({"linux__cgroupsPath": "slice:prefix:name"}, "linux.cgroupsPath"),
     ({"linux__intelRdt": {"closID": "x"}}, "linux.intelRdt"),
     ({"linux__personality": {"domain": "LINUX32"}}, "linux.personality"),
     ({"linux__memoryPolicy": {"mode": "x"}}, "linux.memoryPolicy"),
