@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
-from ansible_collections.vessel.host.tests.vm.virt import cache, cli, cpio, initrd, process, qemu
+from ansible_collections.vessel.host.tests.vm.virt import cache, cli, cpio, image, initrd, process, qemu, suites
+from ansible_collections.vessel.host.tests.vm.virt.errors import VmError
 from ansible_collections.vessel.host.tests.vm.virt.machine import Machine
 
 HARDWARE = qemu.Hardware("/images/x", "cgroup2", "tcg", memory=512, cpus=1)
@@ -55,6 +58,39 @@ def test_a_module_comes_after_all_that_it_needs():
     found = initrd.ordered(dependencies, ("pci", "blk"))
     assert sorted(found) == ["k/blk.ko", "k/modern.ko", "k/pci.ko", "k/ring.ko", "k/virtio.ko"]
     assert found.index("k/virtio.ko") < found.index("k/ring.ko") < found.index("k/pci.ko") < found.index("k/blk.ko")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "packed", "built_in", "expected"),
+    [("", bytes, "", b"virtio"), (".xz", lzma.compress, "", b"virtio"), ("", bytes, "kernel/virtio_pci.ko", None)],
+)
+def test_the_initrd_has_what_the_kernel_has_not(tmp_path, suffix, packed, built_in, expected):
+    modules = tmp_path / "root/usr/lib/modules/1"
+    (modules / "kernel").mkdir(parents=True)
+    (modules / "modules.builtin").write_text(f"kernel/virtio_blk.ko\n{built_in}\n")
+    (modules / "modules.dep").write_text(f"kernel/virtio_pci.ko{suffix}:\n")
+    (modules / f"kernel/virtio_pci.ko{suffix}").write_bytes(packed(b"virtio"))
+    (tmp_path / "boot/bin").mkdir(parents=True)
+    (tmp_path / "boot/bin/busybox").write_bytes(b"busybox")
+    packed_initrd = initrd.make(tmp_path / "boot", tmp_path / "root", "1")
+    assert (b"modules/virtio_pci\0" in packed_initrd) == (expected is not None)
+    assert (b"\0virtio\0" in packed_initrd) == (expected is not None)
+    assert b"modules/virtio_blk" not in packed_initrd
+
+
+def test_a_bare_image_has_nothing_that_we_ask_for():
+    wanted = image.Wanted(variant="bare")
+    assert {"python3", "openssh-server", "systemd"} <= set(wanted.all_packages)
+    assert not {"nftables", "python3-pyroute2", "busybox-static", "apparmor"} & set(wanted.all_packages)
+
+
+def test_a_keyring_that_is_another_is_not_taken(tmp_path):
+    path = tmp_path / "k.deb"
+    path.write_bytes(b"another")
+    ubuntu = replace(suites.SUITES["noble"], mirror=tmp_path.as_uri(), keyring=("k.deb", "0" * 64, "x.gpg"))
+    with pytest.raises(VmError, match="is not what it was"):
+        ubuntu.sources("noble", "")
+    assert not [path for path in cache.directory("keyrings").iterdir() if not path.name.startswith(".")]
 
 
 def test_the_command_line(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from . import accelerator, cache, image, machine, making, process, qemu, ssh
 from .errors import VmError
+from .suites import SUITES
 from .variants import VARIANTS
 
 Arguments = argparse.Namespace
@@ -29,7 +30,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def build(arguments: Arguments) -> None:
-    print(image.build(arguments.variant, _packages(arguments), arguments.mirror))
+    print(image.build(_image(arguments)))
 
 
 def start(arguments: Arguments) -> None:
@@ -48,7 +49,7 @@ def start(arguments: Arguments) -> None:
 
 def _wanted(arguments: Arguments) -> tuple[qemu.Hardware, qemu.Wires, Optional[process.Identity], bool]:
     qemu.version()  # a missing QEMU is told before an image is built for it
-    path = image.build(arguments.variant, _packages(arguments), arguments.mirror)
+    path = image.build(_image(arguments))
     hardware = qemu.Hardware(str(path), arguments.variant, "tcg", arguments.memory, arguments.cpus)
     hardware.accelerator = arguments.accelerator or accelerator.choose(hardware)
     ports = dict.fromkeys([machine.SSH, *arguments.publish], 0)
@@ -62,8 +63,9 @@ def _owner(pid: int) -> Optional[process.Identity]:
     return owner
 
 
-def _packages(arguments: Arguments) -> tuple[str, ...]:
-    return tuple(sorted(filter(None, arguments.packages.split(","))))
+def _image(arguments: Arguments) -> image.Wanted:
+    packages = tuple(sorted(filter(None, arguments.packages.split(","))))
+    return image.Wanted(arguments.suite, arguments.variant, packages, arguments.mirror)
 
 
 def _shown(found: machine.Machine) -> dict[str, Any]:
@@ -151,7 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     started = verb("start", start, "make and boot a machine, or switch one on; print what it is as JSON", "name")
     for each in (made, started):
         each.add_argument("--variant", choices=sorted(VARIANTS), default="cgroup2")
-        each.add_argument("--packages", default="", help="Debian packages besides the common ones, with commas")
+        each.add_argument("--suite", choices=sorted(SUITES), default="bookworm")
+        each.add_argument("--packages", default="", help="packages besides the common ones, with commas")
         each.add_argument("--mirror", default=os.environ.get("VESSEL_VM_MIRROR", ""))
     started.add_argument("--memory", type=int, default=1024, help="MiB (1024)")
     started.add_argument("--cpus", type=int, default=2)

@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image: a Debian root file system in ext4, its kernel, its initrd; without a mount on this host.
+"""The image: a root file system of Debian (or Ubuntu) in ext4, its kernel, its initrd; without a mount on this host.
 
 A directory images/HASH with ``root.img`` (raw, sparse), ``vmlinuz``, ``initrd``, and the host key that its sshd has
 until a machine gets its own.
@@ -12,30 +12,37 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import cache, initrd, programs, ssh
+from .suites import SUITES
 from .variants import VARIANTS
 
-SUITE = "bookworm"
 SIZE = "16G"  # sparse: what is not written takes no place
 BUILD_TIMEOUT = 900.0
-PACKAGES = (
-    # a host that is reached over ssh
+# A host that is reached over ssh and by Ansible.
+BARE = (
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "libpam-systemd", "openssh-server", "iproute2", "procps",
-    "less", "strace", "curl", "ca-certificates", "e2fsprogs", "apparmor",
-    # what vessel.host asks of a host
-    "python3", "python3-pyroute2", "nftables", "busybox-static", "zstd",
+    "less", "ca-certificates", "e2fsprogs", "apt", "python3",
 )  # fmt: skip
-# Not as a dependency: its scripts would make an initrd that nobody boots.
-_KERNEL = "linux-image-cloud-amd64"
-_FETCH_KERNEL = f"""
+PACKAGES = (
+    *BARE, "strace", "curl", "apparmor",
+    # what vessel.host asks of a host
+    "python3-pyroute2", "nftables", "busybox-static", "zstd",
+)  # fmt: skip
+# Not as a dependency: the kernel's scripts would make an initrd that nobody boots, and busybox is the initrd's alone.
+# Ubuntu's kernel has its modules in a package of their own.
+_FETCH_KERNEL = """
 set -e
-cd "$1/var/cache"
-name=$(chroot "$1" apt-cache depends {_KERNEL} | sed -n 's/^ *Depends: \\(linux-image-[0-9]\\)/\\1/p' | head -n 1)
-chroot "$1" sh -c "cd /var/cache && apt-get -qq -o APT::Sandbox::User=root download $name"
-mv linux-image-*.deb kernel.deb
+depends() { chroot "$root" apt-cache depends "$1" | sed -n "s/^ *Depends: \\($2-[0-9]\\)/\\1/p" | head -n 1; }
+root=$1
+kernel=$(depends %s linux-image)
+mkdir "$root/var/cache/boot"
+chroot "$root" sh -c 'cd /var/cache/boot && apt-get -qq -o APT::Sandbox::User=root download "$@"' \\
+    sh busybox-static "$kernel" $(depends "$kernel" linux-modules)
 """
 # Slirp's own addresses; asking its DHCP server for them would take a second.
 _NETWORK = """\
@@ -61,52 +68,76 @@ _FILES = {
 }  # fmt: skip
 
 
-def build(variant: str, packages: tuple[str, ...] = (), mirror: str = "") -> Path:
+@dataclass(frozen=True)
+class Wanted:
+    """What an image is made of: names of SUITES and VARIANTS, packages besides theirs, and another mirror."""
+
+    suite: str = "bookworm"
+    variant: str = "cgroup2"
+    packages: tuple[str, ...] = ()
+    mirror: str = ""
+
+    @property
+    def all_packages(self) -> tuple[str, ...]:
+        kind = VARIANTS[self.variant]
+        return (*(BARE if kind.bare else PACKAGES), *self.packages, *kind.packages)
+
+
+def build(wanted: Wanted) -> Path:
     """The directory of the image; made when the cache has none of the same inputs. About 40 seconds, then none."""
-    kind = VARIANTS[variant]
+    kind = VARIANTS[wanted.variant]
     public = ssh.key().with_suffix(".pub").read_text()
     # What only the kernel is told makes no other image.
     content = {key: value for key, value in asdict(kind).items() if key != "kernel"}
     sources = [Path(module.__file__ or "").read_text() for module in (initrd, initrd.cpio)]
-    inputs = [SUITE, SIZE, [*PACKAGES, *packages], mirror, _FETCH_KERNEL, _FILES, content, public, sources]
+    suite = asdict(SUITES[wanted.suite])
+    packages = wanted.all_packages
+    inputs = [wanted.suite, suite, SIZE, packages, wanted.mirror, _FETCH_KERNEL, _FILES, content, public, sources]
     target = cache.directory("images") / cache.digest([*inputs, Path(__file__).read_text()])
-    return cache.made(target, lambda new: _make(new, variant, packages, mirror, public))
+    return cache.made(target, lambda new: _make(new, wanted, public))
 
 
-def _make(new: Path, variant: str, packages: tuple[str, ...], mirror: str, public: str) -> None:
+def _make(new: Path, wanted: Wanted, public: str) -> None:
     programs.need("mmdebstrap", "mke2fs", "dpkg-deb", "unshare", "ssh-keygen")
-    kind = VARIANTS[variant]
-    with tempfile.TemporaryDirectory(dir=new, prefix="root.") as name:
-        root = Path(name)
+    kind = VARIANTS[wanted.variant]
+    with _scratch(new, "root.") as root, _scratch(new, "boot.") as boot:
         root.chmod(0o755)  # it becomes the guest's /
-        _bootstrap(root, (*PACKAGES, *packages, *kind.packages), mirror)
-        release = _kernel(root, new)
+        _bootstrap(root, wanted)
+        release = _kernel(root, boot, new)
         _configure(root, {**_FILES, **kind.files}, public, ssh.host_key(new))
-        (new / "initrd").write_bytes(initrd.make(root, release))
+        (new / "initrd").write_bytes(initrd.make(boot, root, release))
         for command in (("systemctl", "enable", "systemd-networkd"), ("depmod", release), *kind.finish):
             _inside(root, *command)
         _pack(root, new / "root.img")
 
 
-def _bootstrap(root: Path, packages: tuple[str, ...], mirror: str) -> None:
+@contextmanager
+def _scratch(new: Path, prefix: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=new, prefix=prefix) as name:
+        yield Path(name)
+
+
+def _bootstrap(root: Path, wanted: Wanted) -> None:
+    suite = SUITES[wanted.suite]
     command = ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
-    command += ["--skip=check/empty,check/qemu", f"--include={','.join(packages)}"]
+    command += ["--skip=check/empty,check/qemu", f"--include={','.join(wanted.all_packages)}"]
     command += ["--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/doc/*"]
     command += ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"]
     command += ['--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"']
-    command += [f"--customize-hook={_FETCH_KERNEL}", SUITE, str(root), *([mirror] if mirror else [])]
-    programs.run(*command, timeout=BUILD_TIMEOUT)
+    command += [*suite.options, f"--customize-hook={_FETCH_KERNEL % suite.kernel}", wanted.suite, str(root)]
+    programs.run(*command, *suite.sources(wanted.suite, wanted.mirror), timeout=BUILD_TIMEOUT)
 
 
-def _kernel(root: Path, new: Path) -> str:
-    """Unpack the kernel and its modules; its release, as uname says it."""
-    package = root / "var/cache/kernel.deb"
-    with tempfile.TemporaryDirectory(dir=new, prefix="kernel.") as name:
-        programs.run("dpkg-deb", "-x", str(package), name, timeout=120)
-        package.unlink()
-        (image,) = Path(name, "boot").glob("vmlinuz-*")
-        shutil.move(str(image), new / "vmlinuz")
-        shutil.copytree(Path(name, "lib/modules"), root / "usr/lib/modules", dirs_exist_ok=True)
+def _kernel(root: Path, boot: Path, new: Path) -> str:
+    """Unpack the kernel, its modules and busybox into ``boot``; the kernel's release, as uname says it."""
+    for package in (root / "var/cache/boot").iterdir():
+        programs.run("dpkg-deb", "-x", str(package), str(boot), timeout=120)
+    shutil.rmtree(root / "var/cache/boot")
+    (image,) = (boot / "boot").glob("vmlinuz-*")
+    shutil.move(str(image), new / "vmlinuz")
+    for modules in (boot / "lib/modules", boot / "usr/lib/modules"):
+        if modules.is_dir():
+            shutil.copytree(modules, root / "usr/lib/modules", dirs_exist_ok=True)
     release = image.name.partition("-")[2]
     _inside(root, "depmod", release)  # the initrd wants to know what depends on what
     return release

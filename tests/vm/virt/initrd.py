@@ -9,6 +9,7 @@ something has to load virtio before the root file system is there.
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 
 from . import cpio
@@ -34,17 +35,30 @@ exec busybox switch_root /root /sbin/init
 """
 
 
-def make(root: Path, release: str) -> bytes:
-    """From a root file system that has busybox-static and the kernel's modules."""
+def make(boot: Path, root: Path, release: str) -> bytes:
+    """``boot`` is where busybox-static is unpacked, ``root`` has the kernel's modules."""
     modules = root / "usr/lib/modules" / release
-    paths = ordered((modules / "modules.dep").read_text(), _WANTED)
-    init = _INIT.format(disk=DISK, probe=PROBE, booted=BOOTED, modules=" ".join(Path(path).name for path in paths))
+    built_in = {_name(line) for line in (modules / "modules.builtin").read_text().splitlines()}
+    wanted = tuple(name for name in _WANTED if name not in built_in)
+    paths = ordered((modules / "modules.dep").read_text(), wanted)
+    init = _INIT.format(disk=DISK, probe=PROBE, booted=BOOTED, modules=" ".join(_name(path) for path in paths))
     members = {name: cpio.directory() for name in ("bin", "modules", "dev", "root")}
     members["init"] = cpio.program(init.encode())
-    members["bin/busybox"] = cpio.program((root / "bin/busybox").read_bytes())
+    busybox = next(path for path in (boot / "bin/busybox", boot / "usr/bin/busybox") if path.exists())
+    members["bin/busybox"] = cpio.program(busybox.read_bytes())
     for path in paths:
-        members[f"modules/{Path(path).name}"] = cpio.program((modules / path).read_bytes())
+        members[f"modules/{_name(path)}"] = cpio.program(_content(modules / path))
     return cpio.pack(members)
+
+
+def _name(path: str) -> str:
+    return Path(path).name.partition(".")[0]
+
+
+def _content(path: Path) -> bytes:
+    """As it is linked: busybox hands the kernel what it reads, and only newer kernels unpack."""
+    content = path.read_bytes()
+    return lzma.decompress(content) if path.suffix == ".xz" else content
 
 
 def ordered(dependencies: str, wanted: tuple[str, ...]) -> list[str]:
@@ -55,7 +69,7 @@ def ordered(dependencies: str, wanted: tuple[str, ...]) -> list[str]:
         needs[path] = others.split()
     found: list[str] = []
     for name in wanted:
-        path = next(path for path in needs if Path(path).name.partition(".")[0] == name)
+        path = next(path for path in needs if _name(path) == name)
         # modules.dep names what comes last first.
         found += [other for other in [*reversed(needs[path]), path] if other not in found]
     return found

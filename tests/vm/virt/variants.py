@@ -15,10 +15,13 @@ class Variant:
     #: programs of the image's own, run in it when all else is there
     finish: tuple[tuple[str, ...], ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    #: without what the collection asks of a host, which somebody is to install
+    bare: bool = False
 
 
 VARIANTS = {
     "cgroup2": Variant(),
+    "bare": Variant(bare=True),
     "cgroup1": Variant(kernel=("systemd.unified_cgroup_hierarchy=0",)),
     "selinux": Variant(
         packages=("selinux-policy-default", "selinux-utils", "policycoreutils", "auditd"),
