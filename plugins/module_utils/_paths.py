@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 ROOT_ENV = "VESSEL_ROOT"
+# What the role setup ships of Python, for all installations of a host: a directory for sys.path.
+LIBRARY = "/usr/local/lib/vessel/python"
 
 
 def booted_by_systemd() -> bool:

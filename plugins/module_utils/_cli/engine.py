@@ -203,6 +203,7 @@ def _network() -> None:
         conntrack,
         dump,
         ipam,
+        library,
         model,
         names,
         nft_compare,

@@ -207,9 +207,6 @@ def monitor(paths: Paths, args: list[str]) -> int:
 
 
 def restore(paths: Paths, args: list[str]) -> int:
-    import site
-
-    site.main()  # the network needs pyroute2; everything else does without what is installed beside Python
     from .._converge import host
     from .._converge.restore import restore as converge
     from .install import ensure

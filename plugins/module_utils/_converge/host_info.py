@@ -16,6 +16,7 @@ from .._cgroup.manager import ROOT, layout
 from .._errors import DependencyError, VesselError
 from .._kernel import caps, probe, seccomp
 from .._kernel import namespaces as ns
+from .._network import library
 from .._paths import Paths, booted_by_systemd
 from .compile import INIT_HOST
 from .host_lacks import lacks
@@ -197,7 +198,7 @@ def network() -> Facts:
         "links": {kind: {"available": not problem, "problem": problem} for kind, problem in links.items()},
         "ipv6": os.path.exists("/proc/net/if_inet6"),
         "nftables": nftables(),
-        "pyroute2": pyroute2_version(),
+        "pyroute2": library.version(),
     }
 
 
@@ -218,25 +219,6 @@ def _try_rules(path: str) -> None:
     if done.returncode:
         words = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
         raise DependencyError(f"nft: {words}")
-
-
-def pyroute2_version() -> Optional[str]:
-    """Without importing it, nor importlib.metadata: both take longer than all the rest here."""
-    for directory in sys.path:
-        for name in _listdir(directory):
-            package, dummy, rest = name.partition("-")
-            if package == "pyroute2" and rest.endswith((".dist-info", ".egg-info")):
-                return rest.rpartition(".")[0].partition("-")[0]
-        if os.path.isdir(f"{directory}/pyroute2"):
-            return "unknown"
-    return None
-
-
-def _listdir(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory or ".")
-    except OSError:
-        return []
 
 
 def security() -> Facts:

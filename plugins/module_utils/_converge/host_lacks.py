@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .._network import library
 from .network_options import DRIVERS
 
 Facts = dict[str, Any]
@@ -115,8 +116,9 @@ def _filesystems(facts: Facts) -> Iterator[Lack]:
 
 def _network(facts: Facts) -> Iterator[Lack]:
     network = facts["network"]
-    if not network["pyroute2"]:
-        yield _lack("network", "the Python library pyroute2 is not installed", "install the package python3-pyroute2")
+    unfit = library.lacking(network["pyroute2"])
+    if unfit:
+        yield _lack("network", unfit, library.REMEDY)
     if not network["nftables"]["available"]:
         remedy = "use a kernel with CONFIG_NF_TABLES, NFT_NAT and NFT_MASQ"
         if not network["nftables"]["path"]:

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Optional
 
 from .._errors import DependencyError, KernelError
+from . import library
 from .nftables import Target
 
 _FAMILIES = {4: (socket.AF_INET, "V4", "0.0.0.0"), 6: (socket.AF_INET6, "V6", "::")}
@@ -54,12 +55,12 @@ def _leads(targets: Iterable[Target]) -> dict[Key, Lead]:
 
 
 def _let_go(version: int, port: int, leads: dict[Key, Lead], local: Collection[str]) -> int:
+    library.need()
     try:
         from pyroute2 import NetlinkError
         from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
-    except ImportError:
-        hint = "install python3-pyroute2 for the interpreter that Ansible uses on the host"
-        raise DependencyError("the Python library pyroute2 is missing", hint=hint) from None
+    except ImportError as error:
+        raise DependencyError(f"the Python library pyroute2 can't be used: {error}", hint=library.REMEDY) from None
 
     family, dummy, wild = _FAMILIES[version]
     conntrack, ended = NFCTSocket(nfgen_family=family), 0

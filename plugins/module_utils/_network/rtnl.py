@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from .._errors import DependencyError, KernelError
 from .._kernel.namespaces import inside
+from . import library
 from .dump import Link, Reader, Route
 
 __all__ = ["Link", "Route", "Rtnl", "open_netns"]
@@ -165,11 +166,11 @@ def _raise(operation: str, obj: object, error: Any) -> NoReturn:
 
 def _import() -> list[Any]:
     if not _library:
+        library.need()
         try:
             from pyroute2 import IPRoute, NetlinkError
-        except ImportError:
-            hint = "install python3-pyroute2 for the interpreter that Ansible uses on the host"
-            raise DependencyError("the Python library pyroute2 is missing", hint=hint) from None
+        except ImportError as error:
+            raise DependencyError(f"the Python library pyroute2 can't be used: {error}", hint=library.REMEDY) from None
         _library.extend((IPRoute, NetlinkError))
     return _library
 
