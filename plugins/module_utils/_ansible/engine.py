@@ -17,10 +17,15 @@ from .module import VesselModule
 
 def prepare_engine(module: VesselModule) -> None:
     """From now on a supervisor is installed and started when one is needed; check mode needs none."""
-    install.carry(__version__)
+    carry_engine()
     host.set_starter(install.ensure)
     if not module.check_mode:
         install.refresh(module.paths)
+
+
+def carry_engine() -> None:
+    """Whatever is installed from now on has Ansible's own files too, so that modules run from it."""
+    install.carry(__version__)
 
 
 def host_of(module: VesselModule) -> Host:

@@ -66,6 +66,7 @@ def _cli() -> None:
         main,
         options,
         output,
+        presence,
         resources,
         runtime,
         runtime_verbs,

@@ -84,20 +84,33 @@ def start(paths: Paths) -> None:
 
 def install(paths: Paths) -> bool:
     """The units, enabled: whether anything had to be done."""
+    wanted = {f"{DIRECTORY}/{unit}": content for unit, content in _contents(paths).items()}
+    stale = [path for path, content in wanted.items() if not holds(path, content)]
+    if not lacking(paths):
+        return False
+    for path in stale:
+        write_atomic(path, wanted[path], mode=0o644)
+    if stale:
+        _systemctl("daemon-reload")
+    if not all(_is_enabled(unit) for unit in names(paths)):
+        _systemctl("enable", "--quiet", *names(paths))
+    return True
+
+
+def lacking(paths: Paths) -> list[str]:
+    """Units that are not as they should be, or not enabled."""
+    wanted = _contents(paths).items()
+    return [unit for unit, content in wanted if not (holds(f"{DIRECTORY}/{unit}", content) and _is_enabled(unit))]
+
+
+def _contents(paths: Paths) -> dict[str, bytes]:
     words = {"bin": paths.bin.replace("%", "%%"), "idle": IDLE, "state": f"{paths.state}/containers".replace("%", "%%")}
     words["name"], words["restore"] = names(paths)
-    changed = False
-    for unit, text in zip(names(paths), (_SUPERVISOR, _RESTORE)):
-        content = text.format(**words).encode()
-        if not holds(f"{DIRECTORY}/{unit}", content):
-            write_atomic(f"{DIRECTORY}/{unit}", content, mode=0o644)
-            changed = True
-    if changed:
-        _systemctl("daemon-reload")
-    if not all(os.path.lexists(f"{DIRECTORY}/multi-user.target.wants/{unit}") for unit in names(paths)):
-        _systemctl("enable", "--quiet", *names(paths))
-        changed = True
-    return changed
+    return {unit: text.format(**words).encode() for unit, text in zip(names(paths), (_SUPERVISOR, _RESTORE))}
+
+
+def _is_enabled(unit: str) -> bool:
+    return os.path.lexists(f"{DIRECTORY}/multi-user.target.wants/{unit}")
 
 
 def remove(paths: Paths) -> None:
