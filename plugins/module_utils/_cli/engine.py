@@ -25,6 +25,7 @@ def _cgroup() -> None:
         files,
         hugetlb,
         manager,
+        offers,
         pids,
         pressure,
         systemd,

@@ -11,11 +11,14 @@ import resource
 from collections.abc import Mapping
 from typing import Any
 
+from .._cgroup.manager import layout
+from .._cgroup.offers import offers
 from .._errors import OptionError
-from .._kernel import caps
+from .._kernel import caps, probe
 from . import aliases, attach, compile, prepare
 from .container_options import parse_cpuset, tmpfs_target, volume_parts
 from .host import Host
+from .host_lacks import no_weight
 
 Spec = Mapping[str, Any]
 
@@ -36,6 +39,7 @@ def check(host: Host, name: str, spec: Spec, state: str) -> None:
         raise OptionError("state", state, f"{problem}; give it a healthcheck, or set state: started")
     _check_places(spec)
     _check_memory(spec)
+    _check_weight(host, spec)
     _check_cores(spec)
     _check_sysctls(spec)
     _check_raised(spec)
@@ -69,6 +73,16 @@ def _check_memory(spec: Spec) -> None:
     # Below this the process that becomes the container can't be made.
     if 0 < memory < 4 << 20:
         raise OptionError("memory", memory, "is too small to start a process in; use 4m or more, or 0 for no limit")
+
+
+def _check_weight(host: Host, spec: Spec) -> None:
+    """Once the container starts it would be too late: its networks and its groups are there."""
+    if (
+        spec["blkio_weight"]
+        and offers(f"{host.paths.prefix}-probe-{os.getpid()}", "blkio_weight")["blkio_weight"] == ""
+    ):
+        because, remedy = no_weight(2 if "" in layout() else 1, probe.module("bfq"))
+        raise OptionError("blkio_weight", spec["blkio_weight"], f"can't be set: {because}; {remedy}")
 
 
 def _check_cores(spec: Spec) -> None:

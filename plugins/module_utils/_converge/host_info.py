@@ -13,6 +13,7 @@ import sys
 from typing import Any, Optional
 
 from .._cgroup.manager import ROOT, layout
+from .._cgroup.offers import offers
 from .._errors import DependencyError, VesselError
 from .._kernel import caps, probe, seccomp
 from .._kernel import namespaces as ns
@@ -125,38 +126,9 @@ def cgroup(paths: Paths) -> Facts:
         facts.update(version=1, layout=kind, controllers=sorted(name for name in hierarchies if name[0] != "="))
     if hierarchies:
         facts["writable"] = all(os.access(directory, os.W_OK) for directory in hierarchies.values())
-        facts.update(_cgroup_files(hierarchies, f"{paths.prefix}-probe-{os.getpid()}"))
+        facts.update(offers(f"{paths.prefix}-probe-{os.getpid()}"))
+        facts["bfq"] = probe.module("bfq")
     return facts
-
-
-def _cgroup_files(hierarchies: dict[str, str], name: str) -> Facts:
-    """What a group has that the root lacks is seen in one that is made and removed; None where that can't be told."""
-    facts: Facts = {"swap": None, "blkio_weight": None}
-    tries = {
-        "swap": ("memory", ("memory.memsw.limit_in_bytes", "memory.swap.max")),
-        "blkio_weight": ("blkio", ("blkio.bfq.weight", "blkio.weight", "io.bfq.weight", "io.weight")),
-    }
-    for fact, (controller, files) in tries.items():
-        top = hierarchies.get(controller) or hierarchies.get("")
-        if not top:
-            continue
-        directory = f"{top}/{name}"
-        try:
-            os.mkdir(directory)
-        except OSError:
-            continue
-        try:
-            facts[fact] = next((file for file in files if os.path.exists(f"{directory}/{file}")), "")
-        finally:
-            os.rmdir(directory)
-        if not facts[fact] and "" in hierarchies and files[-1].partition(".")[0] not in _shared(top):
-            facts[fact] = None
-    return facts
-
-
-def _shared(top: str) -> list[str]:
-    """Controllers that v2's groups have; the engine shares out the others when it starts."""
-    return _text(f"{top}/cgroup.subtree_control").split()
 
 
 def filesystems(paths: Paths) -> Facts:

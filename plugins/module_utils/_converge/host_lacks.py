@@ -93,11 +93,19 @@ def _cgroup(facts: Facts) -> Iterator[Lack]:
             because = f"the cgroup controller {name} is not there"
             yield _lack(f"container.{option}", because, "enable it in the kernel, or on its command line")
     if cgroup["blkio_weight"] == "" and {"blkio", "io"} & set(cgroup["controllers"]):
-        because = "this kernel weighs block devices neither by BFQ nor by io.cost"
-        yield _lack("container.blkio_weight", because, "use a kernel with CONFIG_BFQ_GROUP_IOSCHED")
+        yield _lack("container.blkio_weight", *no_weight(cgroup["version"], cgroup["bfq"]))
     if cgroup["swap"] == "" and "memory" in cgroup["controllers"]:
         because = "this kernel does not count swap"
         yield _lack("container.memory_swap", because, "boot it with swapaccount=1 on its command line")
+
+
+def no_weight(version: int, bfq: str) -> tuple[str, str]:
+    """Why no group has a weight, and what would help. ``bfq`` is what probe.module() says of it."""
+    because = "nothing in this kernel gives block devices out by weight: BFQ is not there"
+    because += ", and cgroup v1 has nothing else" if version == 1 else ", nor is io.cost"
+    if bfq == "loadable":
+        return because.replace("not there", "not loaded"), "load the kernel module bfq: modprobe bfq"
+    return because, "use a kernel with CONFIG_BFQ_GROUP_IOSCHED" + ("; or boot with cgroup v2" if version == 1 else "")
 
 
 def _filesystems(facts: Facts) -> Iterator[Lack]:

@@ -36,6 +36,7 @@ WHOLE = {
         "writable": True,
         "swap": "memory.swap.max",
         "blkio_weight": "io.weight",
+        "bfq": "",
     },
     "filesystems": {"overlay": YES, "tmpfs": True, "store": {"path": "/var/lib/vessel", "type": "ext4"}},
     "network": {
@@ -91,6 +92,22 @@ CASES = [
     ("tools.tini", None, ["container.init"]),
     ("tools.journal", None, ["container.log_driver=journald"]),
 ]
+
+
+@pytest.mark.parametrize(
+    ("version", "bfq", "remedy"),
+    [
+        (1, "loadable", "load the kernel module bfq: modprobe bfq"),
+        (1, "", "use a kernel with CONFIG_BFQ_GROUP_IOSCHED; or boot with cgroup v2"),
+        (2, "", "use a kernel with CONFIG_BFQ_GROUP_IOSCHED"),
+    ],
+)
+def test_a_weight_that_nothing_gives_names_what_would(version, bfq, remedy):
+    controllers = ["blkio", "cpu", "cpuset", "devices", "freezer", "io", "memory", "pids"]
+    cgroup = (("cgroup.version", version), ("cgroup.controllers", controllers), ("cgroup.bfq", bfq))
+    (lack,) = less(*cgroup, ("cgroup.blkio_weight", ""))
+    assert (lack["option"], lack["remedy"]) == ("container.blkio_weight", remedy)
+    assert ("cgroup v1 has nothing else" in lack["because"]) == (version == 1)
 
 
 def less(*changes):
