@@ -211,6 +211,27 @@ options:
     description:
       - Most memory and swap together. V(0) or V(-1) is no limit of its own.
     type: str
+  memory_high:
+    description:
+      - "Memory above which its processes are slowed down and made to give some back, before they are killed at
+        O(memory). V(0) or V(-1) is none. With cgroup v2 only."
+    type: str
+  memory_min:
+    description:
+      - Memory that is never taken from it, even when the host runs short. V(0) is none. With cgroup v2 only.
+      - The kernel protects no more than the groups above have themselves. On a host with systemd these are
+        C(vessel.slice) and the container's scope, which C(systemctl set-property) gives C(MemoryMin). The same holds
+        for O(memory_reservation) and C(MemoryLow).
+    type: str
+  oom_group:
+    description:
+      - Whether all its processes are killed when one of them would be for want of memory. With cgroup v2 only.
+    type: bool
+  hugepage_limits:
+    description:
+      - Most memory in huge pages, by the size of a page, for example V({2m: 64m}); whole pages. V(0) is none at all. A
+        size that is left out has no limit.
+    type: dict
   cpus:
     description:
       - Cores' worth of CPU time at the most, such as V(1.5). V(0) is no limit.
@@ -235,6 +256,51 @@ options:
     description:
       - Share of block device time relative to others, 10 to 1000. V(0) is the default.
     type: int
+  device_read_bps:
+    description:
+      - Most bytes a second that it reads from a block device.
+    type: list
+    elements: dict
+    suboptions: &bps
+      path:
+        description:
+          - The device on the host, a whole disk, such as V(/dev/vda).
+        type: path
+        required: true
+      rate:
+        description:
+          - Bytes a second, or a number with V(k), V(m), V(g).
+        type: str
+        required: true
+  device_write_bps:
+    description:
+      - Most bytes a second that it writes to a block device. With cgroup v1 only what bypasses the page cache counts.
+    type: list
+    elements: dict
+    suboptions: *bps
+  device_read_iops:
+    description:
+      - Most operations a second in which it reads from a block device.
+    type: list
+    elements: dict
+    suboptions: &iops
+      path:
+        description:
+          - The device on the host, a whole disk, such as V(/dev/vda).
+        type: path
+        required: true
+      rate:
+        description:
+          - Operations a second.
+        type: int
+        required: true
+  device_write_iops:
+    description:
+      - Most operations a second in which it writes to a block device. With cgroup v1 only what bypasses the page cache
+        counts.
+    type: list
+    elements: dict
+    suboptions: *iops
   oom_score_adj:
     description:
       - How readily the kernel kills it when the host runs out of memory, -1000 to 1000.

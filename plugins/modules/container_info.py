@@ -120,8 +120,13 @@ containers:
       type: dict
       returned: always
     usage:
-      description: What its processes use, such as RV(ignore:memory_usage) and RV(ignore:cpu_usage_ns); empty when it
-        does not run.
+      description:
+        - What its processes use, such as RV(ignore:memory_usage) and RV(ignore:cpu_usage_ns); empty when it does not
+          run.
+        - RV(ignore:oom_kills) is how many of them were killed for want of memory, and RV(ignore:memory_high_exceeded)
+          how often they were slowed down for it (cgroup v2).
+        - RV(ignore:cpu_some_us), RV(ignore:memory_some_us) and RV(ignore:io_some_us) are the microseconds in which some
+          of them waited for what they lacked, those with C(full) in which all did (pressure stall information).
       type: dict
       returned: always
     log_path:

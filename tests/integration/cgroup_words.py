@@ -85,6 +85,22 @@ def _set(file: str) -> Callable[[Path], str]:
     return lambda directory: _v2(file)(directory) or _v2(f"{file}.effective")(directory)
 
 
+def _rate(word: str) -> Callable[[Path], str]:
+    """Lines of "MAJ:MIN RATE", from "MAJ:MIN rbps=N wbps=max …"."""
+
+    def say(directory: Path) -> str:
+        found = []
+        for line in _v2("io.max")(directory).splitlines():
+            device, *pairs = line.split()
+            rate = dict(pair.split("=") for pair in pairs)[word]
+            found += [f"{device} {rate}"] if rate != "max" else []
+        return "\n".join(found)
+
+    return say
+
+
+# blkio.throttle.X_device by v1, a word of io.max by v2.
+_RATES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 _READ: dict[str, Callable[[Path], str]] = {
     "memory.limit_in_bytes": _bytes("memory.max"),
     "memory.soft_limit_in_bytes": _bytes("memory.low", "0"),
@@ -97,9 +113,11 @@ _READ: dict[str, Callable[[Path], str]] = {
     "cpuset.mems": _set("cpuset.mems"),
     "blkio.bfq.weight": _blkio_weight,
     "freezer.state": _freezer,
+    **{f"blkio.throttle.{name}_device": _rate(word) for name, word in _RATES.items()},
 }
 _WRITE: dict[str, tuple[str, Callable[[str], str]]] = {
     "memory.limit_in_bytes": ("memory.max", str),
     "cpu.shares": ("cpu.weight", {shares: weight for weight, shares in _WEIGHTS.items()}.__getitem__),
     "cpu.cfs_quota_us": ("cpu.max", lambda value: "max" if value == "-1" else value),
+    "blkio.throttle.read_bps_device": ("io.max", lambda value: " rbps=".join(value.split())),
 }

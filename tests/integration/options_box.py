@@ -14,15 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.vessel.host.tests.patience import patient
+
 from . import cgroup_words
 from .warm import WarmPlace
 
-PATIENCE = 20.0
+PATIENCE = 20.0  # seconds, where a processor is its own
 
 
 def until(true: Callable[[], Any], patience: float = PATIENCE) -> Any:
     """What ``true`` returns once it is true; an AssertionError when it never is."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + patient(patience)
     while not (found := true()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.03)
@@ -99,7 +101,7 @@ class Box:
     def outside(self, *command: str) -> str:
         """What a command of the host says in the container's network namespace."""
         words = ["nsenter", f"--net=/proc/{self.pid}/ns/net", *command]
-        return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
+        return subprocess.run(words, capture_output=True, text=True, timeout=patient(20), check=True).stdout
 
     def links(self) -> dict[str, dict[str, Any]]:
         return {
@@ -126,8 +128,8 @@ class Box:
 def answers(port: int, address: str = "127.0.0.1") -> bool:
     """Does somebody accept there, and is it not only the kernel's queue? One byte of HTTP is enough."""
     try:
-        with socket.create_connection((address, port), timeout=2) as peer:
-            peer.settimeout(2)
+        with socket.create_connection((address, port), timeout=patient(2)) as peer:
+            peer.settimeout(patient(2))
             peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
             return peer.recv(4) == b"HTTP"
     except OSError:

@@ -9,11 +9,13 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.vessel.host.plugins.module_utils._kernel import caps
+from ansible_collections.vessel.host.tests.patience import patient
 
-from .cgroup_words import UNLIMITED
+from .cgroup_words import ROOT, UNIFIED, UNLIMITED, where
 from .options_box import Box, answers, until
 from .options_table import Alike, Also, rows
 from .warm import NET, PORT, SIX, TRAP
@@ -78,7 +80,9 @@ def names(box: Box) -> tuple[str, ...]:
 
 
 def resolv(box: Box) -> list[str]:
-    return [line for line in box.read("/etc/resolv.conf").splitlines() if "10.255.255.53" not in line]
+    """What is not the host's own."""
+    host = Path("/etc/resolv.conf").read_text().splitlines()
+    return [line for line in box.read("/etc/resolv.conf").splitlines() if line not in host]
 
 
 def hosts(box: Box) -> list[str]:
@@ -156,8 +160,9 @@ def udp_rules(box: Box) -> bool:
     import subprocess
 
     table = ["nft", "list", "table", "inet", box.place.paths.nft_table]
-    text = subprocess.run(table, capture_output=True, text=True, timeout=20, check=True).stdout
-    return "udp" in text and f"{PORT + 4}" in text
+    text = subprocess.run(table, capture_output=True, text=True, timeout=patient(20), check=True).stdout
+    # By its number where the host has no /etc/protocols.
+    return any(f"{protocol} . {PORT + 4} : " in text for protocol in ("udp", "17"))
 
 
 HTTPD = {"networks": ONE, "command": "httpd -f -p 80"}
@@ -249,6 +254,25 @@ row(
     name="undeclared",
     memory="64m",
 )
+V2 = "" if UNIFIED else "needs cgroup v2"
+row("memory_high", limit("memory", "memory.high"), ("48m", str(48 << 20), 48 << 20), (-1, "max", 0), ("32m", str(32 << 20)),
+    (0, "max"), lacks=V2, memory="64m")  # fmt: skip
+row("memory_min", limit("memory", "memory.min"), ("16m", str(16 << 20), 16 << 20), (0, "0"), lacks=V2, memory="64m")
+row("oom_group", limit("memory", "memory.oom.group"), (True, "1", "yes"), (False, "0"), lacks=V2)
+HUGETLB = "hugetlb" in (ROOT / "cgroup.controllers").read_text() if UNIFIED else (ROOT / "hugetlb").exists()
+
+
+def huge_pages(box: Box) -> list[str]:
+    """What may be used, and what may be reserved. systemd shares the controller out to nobody who does not want it."""
+    name = "max" if UNIFIED else "limit_in_bytes"
+    group = where("hugetlb", box.place.paths.cgroup("box"))
+    files = [group / f"hugetlb.2MB.{file}" for file in (name, f"rsvd.{name}")]
+    values = [file.read_text().strip() if file.exists() else "max" for file in files]
+    return [value if value.isdecimal() and int(value) < 1 << 62 else "max" for value in values]
+
+
+row("hugepage_limits", huge_pages, ({"2m": "8m"}, [str(8 << 20)] * 2, {2 << 20: 8 << 20}), ({"2MiB": 0}, ["0"] * 2),
+    ({}, ["max"] * 2), lacks="" if HUGETLB else "needs the cgroup controller hugetlb")  # fmt: skip
 row("cpus", limit("cpu", "cpu.cfs_quota_us"), (0.5, "50000", "0.5"), (1, "100000", 1.0), (0, "-1"))
 row("cpu_shares", limit("cpu", "cpu.shares"), (512, "512", "512"), (0, "1024"))
 row("cpuset_cpus", lambda box: (box.limit("cpuset", "cpuset.cpus"), box.field("Cpus_allowed_list")), ("0", ("0", "0"), 0, "0-0"),
@@ -256,6 +280,30 @@ row("cpuset_cpus", lambda box: (box.limit("cpuset", "cpuset.cpus"), box.field("C
 row("cpuset_mems", limit("cpuset", "cpuset.mems"), ("0", Alike("0", ONE_NODE), 0), ("", Alike("0", ONE_NODE)))
 row("pids_limit", limit("pids", "pids.max"), (50, "50", "50"), (-1, "max", 0), (20, "20"), (0, "max"))
 row("blkio_weight", limit("blkio", "blkio.bfq.weight"), (500, "500"), (0, "100"))
+
+
+def _disk() -> Path:
+    """The whole disk that the root lies on, as sysfs has it."""
+    device = os.stat("/").st_dev
+    found = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
+    return found.parent if (found / "partition").exists() else found
+
+
+DISK, NUMBERS = f"/dev/{_disk().name}", (_disk() / "dev").read_text().strip()
+
+
+def rates(option: str, small: Any, large: Any) -> None:
+    """A row for the option, and one for each of its own. ``small`` and ``large`` are (rate, its number)."""
+    ask = limit("blkio", f"blkio.throttle.{option.partition('_')[2]}_device")
+    slow, fast = (([{"path": DISK, "rate": rate}], f"{NUMBERS} {number}") for rate, number in (small, large))
+    row(option, ask, (*slow, [{"path": f"/dev/./{_disk().name}", "rate": small[1]}]), ([], ""))
+    row(f"{option}.path", ask, slow, ([], ""))
+    row(f"{option}.rate", ask, slow, fast)
+
+
+for way in ("read", "write"):
+    rates(f"device_{way}_bps", ("1m", 1 << 20), ("2m", 2 << 20))
+    rates(f"device_{way}_iops", (100, 100), (200, 200))
 row("oom_score_adj", lambda box: box.proc("oom_score_adj").strip(), (500, "500"), (200, "200"), (0, "0"))
 
 
@@ -369,9 +417,10 @@ def slow_to_stop(box: Box) -> bool:
     box.place.task("container", name="box", state="stopped")
     took = time.monotonic() - begin
     box.place.task("container", name="box")
-    return took > 1.2
+    return took > patient(1.2)
 
 
+SLOW = patient(1.5)
 SAYS = 'for s in TERM USR1 HUP; do trap "echo $s > /v/word; exit" $s; done; sleep 100000 & wait'
 row("restart_policy", comes_back, ("on-failure", (True, False)), ("always", (True, True)), ("no", (False, False), False),
     ("unless-stopped", (True, True)), command=["sh", "-c", TRAP])  # fmt: skip
@@ -379,21 +428,28 @@ row("restart_retries", tries, (1, 1), (2, 2), (0, 3), restart_policy="on-failure
     command=["sh", "-c", f"test -e /v/fail && exit 1; {TRAP}"])  # fmt: skip
 row("stop_signal", stop_word, ("USR1", "USR1", "SIGUSR1", 10, "10"), ("hup", "HUP"), ("", "TERM"), volumes=["data:/v"],
     command=["sh", "-c", SAYS])  # fmt: skip
-row("stop_timeout", slow_to_stop, ("1.5s", True, 1.5, "1500ms"), (0.2, False), command="sleep 100000", stop_timeout=0.1)
+row(
+    "stop_timeout",
+    slow_to_stop,
+    (f"{SLOW}s", True, SLOW, f"{SLOW * 1000:.0f}ms"),
+    (0.2, False),
+    command="sleep 100000",
+    stop_timeout=0.1,
+)
 
 
 def which_ran(box: Box) -> str:
     """Which of two tests runs now."""
     for name in ("x", "y"):
         box.path(f"/{name}").unlink(missing_ok=True)
-    time.sleep(0.5)
+    time.sleep(patient(0.5))
     return "".join(name for name in ("x", "y") if box.path(f"/{name}").exists())
 
 
 def often(box: Box) -> bool:
     """Is the test run more often than twice a second?"""
     box.path("/beats").unlink(missing_ok=True)
-    time.sleep(1.1)
+    time.sleep(patient(1.1))
     return box.path("/beats").exists() and len(box.read("/beats").splitlines()) > 2
 
 
@@ -421,7 +477,7 @@ row("healthcheck.test", which_ran, ({"test": ["CMD", "touch", "/y"], "interval":
 row("healthcheck.interval", often, ({"test": BEAT, "interval": "100ms"}, True, {"test": BEAT, "interval": 0.1}),
     ({"test": BEAT}, False), healthcheck={"test": BEAT, "interval": "1h"})  # fmt: skip
 row("healthcheck.timeout", verdict, (check("sleep 0.3", timeout="100ms", retries=1), "unhealthy"),
-    (check("sleep 0.3", retries=1), "healthy"), healthcheck=check("sleep 0.3", timeout="2s", retries=1))  # fmt: skip
+    (check("sleep 0.3", retries=1), "healthy"), healthcheck=check("sleep 0.3", timeout=patient(2.0), retries=1))  # fmt: skip
 row("healthcheck.retries", verdict, (check("false", retries=2), "unhealthy"), (check("false", retries=1000), "starting"),
     healthcheck=check("false", retries=1000))  # fmt: skip
 row("healthcheck.start_period", verdict, (check("false", retries=1, start_period="1h", start_interval="100ms"), "starting"),
@@ -440,7 +496,7 @@ def log_files(box: Box) -> int:
         old.unlink()
     for number in range(3):
         box.sh(f"yes 'line {number}' | head -c 20000 > /proc/1/fd/1")
-        deadline = time.monotonic() + 2.5
+        deadline = time.monotonic() + patient(2.5)
         while log.stat().st_size >= 20000 and time.monotonic() < deadline:
             time.sleep(0.05)
         if log.stat().st_size >= 20000:

@@ -10,6 +10,8 @@ import stat
 import subprocess
 from typing import Any
 
+from ansible_collections.vessel.host.tests.patience import patient
+
 from .options_box import Box
 from .options_container import default_route
 from .options_table import Also, rows
@@ -80,7 +82,7 @@ def prefixes(place: WarmPlace) -> tuple[list[str], list[str], list[str]]:
 
 def host_addresses(place: WarmPlace, family: str = "inet") -> list[str]:
     words = ["ip", "-o", "address", "show", "dev", bridge(place), "scope", "global"]
-    lines = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+    lines = subprocess.run(words, capture_output=True, text=True, timeout=patient(20), check=True).stdout.splitlines()
     return [line.split()[3].partition("/")[0] for line in lines if line.split()[2] == family]
 
 
@@ -108,7 +110,7 @@ def reaches_neighbour(place: WarmPlace) -> bool:
     """Over to another network of the host. Nobody listens there: to be refused is to have reached it."""
     peer = Box(place, "peer").addresses()[0]
     words = ["nsenter", f"--net=/proc/{Box(place).pid}/ns/net", "timeout", "1", "bash", "-c", f"< /dev/tcp/{peer}/9"]
-    return "refused" in subprocess.run(words, capture_output=True, text=True, timeout=20, check=False).stderr
+    return "refused" in subprocess.run(words, capture_output=True, text=True, timeout=patient(20), check=False).stderr
 
 
 def mtus(place: WarmPlace) -> tuple[int, ...]:

@@ -37,6 +37,7 @@ class Row:
     base: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     made: bool = True  # is it there before the first value?
+    lacks: str = ""  # what the refusal says where the host does not have it
 
     def __str__(self) -> str:
         return f"{self.option}{'-' if self.name else ''}{self.name}"
@@ -70,9 +71,15 @@ def rows(module: str) -> Callable[..., None]:
     """What adds a row to the module's table: option, who is asked, then (value, answer, other spellings …)."""
 
     def add(
-        option: str, ask: Callable[[Any], Any], *values: tuple[Any, ...], name: str = "", made: bool = True, **base: Any
+        option: str,
+        ask: Callable[[Any], Any],
+        *values: tuple[Any, ...],
+        name: str = "",
+        made: bool = True,
+        lacks: str = "",
+        **base: Any,
     ) -> None:
         steps = tuple(given(option, *value) for value in values)
-        ROWS.setdefault(module, []).append(Row(module, option, ask, steps, base, name, made))
+        ROWS.setdefault(module, []).append(Row(module, option, ask, steps, base, name, made, lacks))
 
     return add

@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.vessel.host.plugins.module_utils._cli import install
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 from ansible_collections.vessel.host.tests.kernel.module_runner import run_module
+from ansible_collections.vessel.host.tests.patience import patient
 
 
 class Place:
@@ -41,7 +42,7 @@ class Place:
     def inside(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container; its end, with output."""
         runtime = [f"{self.paths.bin}/vessel", "exec", name, *command]
-        return subprocess.run(runtime, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(runtime, capture_output=True, text=True, timeout=patient(60), check=False)
 
     def sh(self, name: str, script: str) -> str:
         """What a script in the container says; it must succeed."""

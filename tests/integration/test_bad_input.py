@@ -41,6 +41,35 @@ BAD = """
   container: {name: c, image: bb, memory_swap: 32m}
 - words: [memory_reservation, more than memory]
   container: {name: c, image: bb, memory: 64m, memory_reservation: 128m}
+# On v1 they are refused for another reason, but as well.
+- words: [memory_high, "134217728"]
+  container: {name: c, image: bb, memory: 64m, memory_high: 128m}
+- words: [memory_high, "65536"]
+  container: {name: c, image: bb, memory_high: 64k}
+- words: [memory_min, "134217728"]
+  container: {name: c, image: bb, memory: 64m, memory_min: 128m}
+- words: [oom_group, "'maybe'"]
+  container: {name: c, image: bb, oom_group: maybe}
+- words: ["hugepage_limits.2MB", "3145728"]
+  container: {name: c, image: bb, hugepage_limits: {2m: 3m}}
+- words: ["hugepage_limits.16MB", does not have]
+  container: {name: c, image: bb, hugepage_limits: {16m: 16m}}
+- words: [hugepage_limits, "'3m'", no size of a page]
+  container: {name: c, image: bb, hugepage_limits: {3m: 6m}}
+- words: [hugepage_limits, "2MB once more"]
+  container: {name: c, image: bb, hugepage_limits: {2m: 4m, 2048k: 2m}}
+- words: ["device_read_bps[0].path", "'/dev/null'", no block device]
+  container: {name: c, image: bb, device_read_bps: [{path: /dev/null, rate: 1m}]}
+- words: ["device_write_iops[0].path", "'/dev/nodisk'", not there]
+  container: {name: c, image: bb, device_write_iops: [{path: /dev/nodisk, rate: 1}]}
+- words: ["device_write_bps[0].rate", "0", too small]
+  container: {name: c, image: bb, device_write_bps: [{path: /dev/sda, rate: 0}]}
+- words: ["device_read_iops[0].rate", out of range]
+  container: {name: c, image: bb, device_read_iops: [{path: /dev/sda, rate: 4294967295}]}
+- words: [device_read_bps, rate, missing]
+  container: {name: c, image: bb, device_read_bps: [{path: /dev/sda}]}
+- words: ["device_read_bps[1].path", "'/dev/sda'", twice]
+  container: {name: c, image: bb, device_read_bps: [{path: /dev/sda, rate: 1}, {path: /dev//sda, rate: 2}]}
 - words: [cpus, "-1", "0"]
   container: {name: c, image: bb, cpus: -1}
 - words: [cpus, "4000", cores of this host]

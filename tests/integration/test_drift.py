@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.vessel.host.tests.patience import patient
 
 from . import cgroup_words
+from .options_container import DISK, NUMBERS
 from .place import Place
 
 pytestmark = pytest.mark.root
@@ -34,6 +36,7 @@ STACK = {
             "cpu_shares": 512,
             "cpuset_cpus": "0",
             "pids_limit": 50,
+            "device_read_bps": [{"path": DISK, "rate": "9m"}],
             "oom_score_adj": 100,
             "ulimits": ["nofile:256:512"],
         },
@@ -87,6 +90,7 @@ def cgroup(place: Place, controller: str, name: str = "db") -> Path:
         ("cpu", "cpu.cfs_quota_us", "-1", "cpus"),
         ("cpuset", "cpuset.cpus", "0-1", "cpuset_cpus"),
         ("pids", "pids.max", "max", "pids_limit"),
+        ("blkio", "blkio.throttle.read_bps_device", f"{NUMBERS} 77777", "device_read_bps"),
     ],
 )
 def test_limit_that_was_echoed_by_hand(place, controller, file, value, option):
@@ -105,6 +109,31 @@ def test_limit_by_hand_where_none_is_declared(place):
     assert path.read_text().strip() == "max"
 
 
+def test_rate_by_hand_where_none_is_declared(place):
+    """Of a device that no list names."""
+    group = cgroup(place, "blkio", "web")
+    cgroup_words.write(group, "blkio.throttle.read_bps_device", f"{NUMBERS} 77777")
+    mended(place, "container web: mend device_read_bps")
+    assert cgroup_words.read(group, "blkio.throttle.read_bps_device") == ""
+
+
+@pytest.mark.skipif(not cgroup_words.UNIFIED, reason="cgroup v1 has no such files")
+@pytest.mark.parametrize(
+    ("file", "value", "option"),
+    [
+        ("memory.high", "7000064", "memory_high"),
+        ("memory.min", "4096", "memory_min"),
+        ("memory.oom.group", "1", "oom_group"),
+    ],
+)
+def test_what_v2_alone_has_by_hand(place, file, value, option):
+    path = cgroup(place, "memory", "web") / file
+    before = path.read_text()
+    path.write_text(value)
+    mended(place, f"container web: mend {option}")
+    assert path.read_text() == before
+
+
 def test_oom_score_by_hand(place):
     pid = place.facts("db")["pid"]
     Path(f"/proc/{pid}/oom_score_adj").write_text("300")
@@ -121,7 +150,7 @@ def reachable(place: Place) -> bool:
     lines = [line.split() for line in place.sh("web", "cat /etc/hosts").splitlines()]
     address = next(line[0] for line in lines if "db" in line[1:])
     pid = str(place.facts("web")["pid"])
-    fetch = ["nsenter", "-t", pid, "-n", "curl", "-fs", "--max-time", "2", f"http://{address}/"]
+    fetch = ["nsenter", "-t", pid, "-n", "curl", "-fs", "--max-time", f"{patient(2):g}", f"http://{address}/"]
     return subprocess.run(fetch, capture_output=True, text=True, check=False).stdout == "ok\n"
 
 
@@ -280,7 +309,7 @@ def test_container_killed_by_hand_is_started_again(place):
     pid = place.facts("web")["pid"]
     db = place.process("db")
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     while place.facts("web")["state"] != "exited" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert place.facts("web")["exit_code"] == 137

@@ -24,6 +24,9 @@ SET = re.compile(r"container box: set (\w+) \((\w+)\)")
 @pytest.mark.parametrize("row", ROWS["container"], ids=str)
 def test_option(shared: WarmPlace, peer: Box, box: Box, row: Row) -> None:
     box.make(**row.base)
+    if row.lacks:
+        refused(box, row)
+        return
     for given in row.given:
         before = row.ask(box)
         assert given.alike or before != given.answer, "the kernel can't tell the values apart"
@@ -34,6 +37,18 @@ def test_option(shared: WarmPlace, peer: Box, box: Box, row: Row) -> None:
             assert not result["changed"], (same, result["diff"])
         result = shared.task("container", check=True, name="box", **given.args)
         assert not result["changed"], result["diff"]
+
+
+def refused(box: Box, row: Row) -> None:
+    """What this host does not have is told before anything is done, by check mode too."""
+    process = box.process
+    for check in (True, False):
+        result = box.place.task("container", check=check, fails=True, name="box", hostname="lion", **row.given[0].args)
+        assert result["msg"].startswith(row.option)
+        assert row.lacks in result["msg"]
+    assert box.process == process
+    assert box.sh("hostname") == "box"
+    assert not box.place.task("container", check=True, name="box")["changed"]
 
 
 def change(box: Box, given: Given) -> None:

@@ -16,7 +16,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.container_op
 
 from . import cgroup_words
 from .options_box import Box
-from .options_container import DEVICE, cmdline
+from .options_container import DEVICE, DISK, HUGETLB, cmdline
 from .warm import NET, PORT, SIX, TRAP, WarmPlace
 
 pytestmark = pytest.mark.root
@@ -43,9 +43,8 @@ TWO = {"box": PLAIN, "other": PLAIN}
 
 def running(place: WarmPlace) -> list[str]:
     """Whose cgroups have processes in them."""
-    groups = cgroup_words.where("pids", os.path.dirname(place.paths.cgroup("x")))
-    found = [group.name for group in groups.glob("*/") if (group / "cgroup.procs").read_text()]
-    return sorted(set(found) & {"box", "other"})
+    groups = {name: cgroup_words.where("pids", place.paths.cgroup(name)) for name in ("box", "other")}
+    return [name for name, group in groups.items() if group.exists() and (group / "cgroup.procs").read_text()]
 
 
 def test_containers_and_name(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
@@ -181,12 +180,20 @@ EVERYTHING: dict[str, Any] = {
     "memory": "64m",
     "memory_reservation": "32m",
     "memory_swap": "96m",
+    "memory_high": "48m" if cgroup_words.UNIFIED else 0,
+    "memory_min": "16m" if cgroup_words.UNIFIED else 0,
+    "oom_group": cgroup_words.UNIFIED,
+    "hugepage_limits": {"2m": "8m"} if HUGETLB else {},
     "cpus": 0.5,
     "cpu_shares": 512,
     "cpuset_cpus": "0",
     "cpuset_mems": "0",
     "pids_limit": 50,
     "blkio_weight": 200,
+    "device_read_bps": [{"path": DISK, "rate": "10m"}],
+    "device_write_bps": [{"path": DISK, "rate": "10m"}],
+    "device_read_iops": [{"path": DISK, "rate": 1000}],
+    "device_write_iops": [{"path": DISK, "rate": 1000}],
     "oom_score_adj": 100,
     "ulimits": ["nofile:512:1024"],
     "sysctls": {"net.core.somaxconn": "77"},

@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.vessel.host.tests.kernel.module_runner import COLLECTIONS
+from ansible_collections.vessel.host.tests.kernel.module_runner import COLLECTIONS, PLUGINS
+from ansible_collections.vessel.host.tests.patience import patient
 
 from .place import Place
 
@@ -27,7 +28,7 @@ _RUN = os.getpid()
 NET = f"10.{100 + _RUN % 90}.{1 + _RUN // 90 % 24}"
 SIX = f"fd00:{1000 + _RUN % 9000}"
 PORT = 21000 + _RUN % 1000 * 10
-MODULES = sorted(path.stem for path in (COLLECTIONS.parent / "plugins/modules").glob("*.py"))
+MODULES = sorted(path.stem for path in (PLUGINS / "modules").glob("*.py"))
 TRAP = "trap 'exit 0' TERM; sleep 100000 & wait"  # a first process that ends when it is told to
 _PROGRAM = """
 import atexit, json, os, sys, traceback
@@ -106,9 +107,9 @@ class Server:
         given = {**args, **{f"_ansible_{key}": value for key, value in internal.items()}}
         process.stdin.write(json.dumps({"module": module, "args": given, "environ": environ or {}}) + "\n")
         process.stdin.flush()
-        if not select.select([process.stdout], [], [], timeout)[0]:
+        if not select.select([process.stdout], [], [], patient(timeout))[0]:
             self.close()
-            raise AssertionError(f"{module} did not end within {timeout:g} s: {args}")
+            raise AssertionError(f"{module} did not end within {patient(timeout):g} s: {args}")
         code, stdout, stderr = json.loads(process.stdout.readline())
         assert stdout.strip(), f"{module} gave no result (exit code {code}): {stderr}"
         result = json.loads(stdout.strip().splitlines()[-1])

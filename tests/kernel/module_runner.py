@@ -12,7 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-COLLECTIONS = Path(__file__).parents[2] / "collection"
+from ansible_collections.vessel.host.plugins.module_utils import _errors
+from ansible_collections.vessel.host.tests.patience import patient
+
+# Where the collection was imported from: the link in a checkout, or a path that it is installed in.
+COLLECTIONS = Path(_errors.__file__).parents[5]
+PLUGINS = COLLECTIONS / "ansible_collections/vessel/host/plugins"
 _PROGRAM = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -40,7 +45,7 @@ def run_module(
         input=json.dumps(given),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=patient(timeout),
         env={**os.environ, **(environ or {})},
         check=False,
     )

@@ -12,7 +12,7 @@ import time
 from typing import Any, Optional
 
 from .._errors import KernelError, SpecError
-from . import files
+from . import files, hugetlb, throttle
 from .cpuset import canonical
 
 ROOT = "/sys/fs/cgroup"
@@ -59,7 +59,7 @@ class Manager:
 
     def expected(self, resources: Resources) -> Resources:
         """What read() gives after apply(resources): the kernel rounds, and v2 has other scales than config.json."""
-        result = {key: dict(value) for key, value in resources.items() if isinstance(value, dict)}
+        result: Resources = {key: dict(value) for key, value in resources.items() if isinstance(value, dict)}
         page = os.sysconf("SC_PAGE_SIZE")
         memory, cpu, pids = result.get("memory", {}), result.get("cpu", {}), result.get("pids", {})
         for key in ("limit", "swap", "reservation"):
@@ -72,6 +72,10 @@ class Manager:
             cpu["shares"] = min(262144, max(2, cpu["shares"]))
         if pids.get("limit") is not None and pids["limit"] <= 0:
             pids["limit"] = files.UNLIMITED
+        block = result.get("blockIO", {})
+        block.update({key: throttle.ordered(block[key]) for key in throttle.KEYS if key in block})
+        if resources.get("hugepageLimits"):
+            result["hugepageLimits"] = hugetlb.rounded(resources["hugepageLimits"])
         return result
 
     def stats(self) -> dict[str, int]:
@@ -164,9 +168,16 @@ class Manager:
 
 
 def merge(into: Resources, values: Resources) -> None:
-    """Add what one controller has read: cpu and cpuset fill the same object."""
+    """Add ``values``, as what one controller has read: cpu and cpuset fill the same object.
+
+    Of hugepageLimits an entry takes the place of the one for the same page size.
+    """
     for key, value in values.items():
-        into.setdefault(key, {}).update(value)
+        if isinstance(value, list):
+            entries = {entry["pageSize"]: entry for entry in [*into.get(key, []), *value]}
+            into[key] = list(entries.values())
+        else:
+            into.setdefault(key, {}).update(value)
 
 
 def _children(directory: str) -> int:
@@ -227,6 +238,18 @@ def layout(root: str = ROOT) -> dict[str, str]:
     if root not in _layouts:
         _layouts[root] = _unified(root) or _split(root)
     return _layouts[root]
+
+
+def is_unified(root: str = ROOT) -> bool:
+    """Has the host cgroup v2 alone?"""
+    return "" in layout(root)
+
+
+def controllers(root: str = ROOT) -> list[str]:
+    """Those that the host has, sorted."""
+    if is_unified(root):
+        return sorted(files.read(f"{root}/cgroup.controllers").split())
+    return sorted(name for name in layout(root) if not name.startswith("="))
 
 
 def _unified(root: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ def _cgroup() -> None:
         pids,
         pressure,
         systemd,
+        throttle,
     )
 
 
@@ -100,6 +101,7 @@ def _converge() -> None:
         inside,
         jobs,
         lifecycle,
+        limits,
         live,
         logs,
         network_options,

@@ -15,7 +15,7 @@ from .._cgroup.manager import layout
 from .._cgroup.offers import offers
 from .._errors import OptionError
 from .._kernel import caps, probe
-from . import aliases, attach, compile, prepare
+from . import aliases, attach, compile, limits, prepare
 from .container_options import parse_cpuset, tmpfs_target, volume_parts
 from .host import Host
 from .host_lacks import no_weight
@@ -38,6 +38,7 @@ def check(host: Host, name: str, spec: Spec, state: str) -> None:
         problem = f"needs a health check, and neither the declaration has one nor the image {spec['image']}"
         raise OptionError("state", state, f"{problem}; give it a healthcheck, or set state: started")
     _check_places(spec)
+    limits.check(spec)
     _check_memory(spec)
     _check_weight(host, spec)
     _check_cores(spec)
@@ -68,11 +69,14 @@ def _check_memory(spec: Spec) -> None:
         raise OptionError("memory_swap", swap, "is memory and swap together, and needs memory to be given")
     if 0 < swap < memory:
         raise OptionError("memory_swap", swap, f"is less than memory, {memory}; it is memory and swap together")
-    if 0 < memory < spec["memory_reservation"]:
-        raise OptionError("memory_reservation", spec["memory_reservation"], f"is more than memory, {memory}")
+    for option in ("memory_reservation", "memory_min", "memory_high"):
+        if 0 < memory < spec[option]:
+            raise OptionError(option, spec[option], f"is more than memory, {memory}")
     # Below this the process that becomes the container can't be made.
-    if 0 < memory < 4 << 20:
-        raise OptionError("memory", memory, "is too small to start a process in; use 4m or more, or 0 for no limit")
+    for option in ("memory", "memory_high"):
+        if 0 < spec[option] < 4 << 20:
+            problem = "is too small to start a process in; use 4m or more, or 0 for no limit"
+            raise OptionError(option, spec[option], problem)
 
 
 def _check_weight(host: Host, spec: Spec) -> None:

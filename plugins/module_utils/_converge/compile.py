@@ -14,7 +14,7 @@ from typing import Any
 from .._errors import DependencyError, OptionError
 from .._image.store import Image
 from .._paths import Paths
-from . import security
+from . import limits, security
 from .container_options import CPU_PERIOD, HEALTHCHECK_DEFAULTS, volume_parts
 from .identity import Identity
 
@@ -106,7 +106,9 @@ def resources(spec: Spec) -> dict[str, Any]:
         "memory": {key: value for key, value in memory.items() if value},
         "cpu": {key: value for key, value in cpu.items() if value},
         "pids": {"limit": spec["pids_limit"]} if spec["pids_limit"] else {},
-        "blockIO": {"weight": spec["blkio_weight"]} if spec["blkio_weight"] else {},
+        "blockIO": {**({"weight": spec["blkio_weight"]} if spec["blkio_weight"] else {}), **limits.rates(spec)},
+        "hugepageLimits": limits.hugepages(spec),
+        "unified": limits.unified(spec),
     }
     return {key: value for key, value in result.items() if value}
 

@@ -14,6 +14,7 @@ from typing import Any
 from .._errors import OptionError
 from .._network import model
 from .._network.names import RESERVED
+from . import limits
 from .options import Compare, Option, flag, group, parse_options
 from .parse import (
     Parser,
@@ -505,6 +506,13 @@ def parse_log_options(value: Any, option: str) -> dict[str, Any]:
     return parse_options(known, dict(_items(value, option)), option)
 
 
+def _rates(name: str) -> Option:
+    options = limits.BYTES if name.endswith("_bps") else limits.OPERATIONS
+    return Option(
+        name, limits.parse_rates(*options), "list", elements="dict", options=options, default=[], cost=Cost.live
+    )
+
+
 live, signalled, restart, recreate = Cost.live, Cost.signal, Cost.restart, Cost.recreate
 _list, _set = Compare.strict, Compare.set
 
@@ -533,12 +541,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("memory", unlimited(size(also=(-1,))), default=0, cost=live),
     Option("memory_reservation", size(), default=0, cost=live),
     Option("memory_swap", unlimited(size(also=(-1,))), default=0, cost=live),
+    Option("memory_high", unlimited(size(also=(-1,))), default=0, cost=live),
+    Option("memory_min", size(), default=0, cost=live),
+    flag("oom_group", cost=live),
+    Option("hugepage_limits", limits.parse_hugepages, "dict", default={}, cost=live),
     Option("cpus", number(), "float", default=0.0, cost=live),
     Option("cpu_shares", integer(2, 262144, also=(0,)), "int", default=0, cost=live),
     Option("cpuset_cpus", parse_cpuset, default="", cost=live),
     Option("cpuset_mems", parse_cpuset, default="", cost=live),
     Option("pids_limit", unlimited(integer(1, PIDS_MAX, also=(-1, 0))), "int", default=0, cost=live),
     Option("blkio_weight", integer(10, 1000, also=(0,)), "int", default=0, cost=live),
+    *(_rates(name) for name in limits.RATES),
     Option("oom_score_adj", integer(-1000, 1000), "int", default=0, cost=live),
     Option("ulimits", parse_ulimits, "list", elements="str", default=[], cost=live),
     Option("sysctls", mapping(parse_line, parse_sysctl_key), "dict", default={}, cost=live),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._network import observe, sandbox, veth
-from . import attach, live
+from . import attach, limits, live
 from .container_options import volume_parts
 from .host import Host
 from .inside import mounted_at
@@ -41,7 +41,7 @@ def _resources(host: Host, name: str, spec: Spec) -> list[Drift]:
     present, wanted = manager.read(), manager.expected(live.wanted_resources(host, spec))
     found = []
     for option, (group, key) in _SHOWN.items():
-        have, want = present.get(group, {}).get(key), wanted.get(group, {}).get(key)
+        have, want = ((side.get(group) or {}).get(key) if key else side.get(group) for side in (present, wanted))
         # A limit that this kernel does not have would have kept the container from starting.
         if have is not None and want is not None and have != want:
             found.append(Drift(option, have, want))
@@ -58,6 +58,9 @@ _SHOWN = {
     "cpuset_mems": ("cpu", "mems"),
     "pids_limit": ("pids", "limit"),
     "blkio_weight": ("blockIO", "weight"),
+    "hugepage_limits": ("hugepageLimits", ""),
+    **{option: ("blockIO", key) for option, key in limits.RATES.items()},
+    **{option: ("unified", file) for option, file in limits.UNIFIED.items()},
 }
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Any, Optional
 
-from .._cgroup.manager import ROOT, layout
+from .._cgroup.manager import ROOT, controllers, layout
 from .._cgroup.offers import offers
 from .._errors import DependencyError, VesselError
 from .._kernel import caps, probe, seccomp
@@ -118,12 +118,10 @@ def cgroup(paths: Paths) -> Facts:
     hierarchies = layout()
     facts: Facts = {"root": ROOT, "version": None, "layout": "none", "controllers": [], "writable": False}
     if "" in hierarchies:
-        with open(f"{ROOT}/cgroup.controllers") as file:
-            controllers = file.read().split()
-        facts.update(version=2, layout="unified", controllers=sorted(controllers))
+        facts.update(version=2, layout="unified", controllers=controllers())
     elif hierarchies:
         kind = "hybrid" if "=unified" in hierarchies else "legacy"
-        facts.update(version=1, layout=kind, controllers=sorted(name for name in hierarchies if name[0] != "="))
+        facts.update(version=1, layout=kind, controllers=controllers())
     if hierarchies:
         facts["writable"] = all(os.access(directory, os.W_OK) for directory in hierarchies.values())
         facts.update(offers(f"{paths.prefix}-probe-{os.getpid()}"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._network import library
+from .limits import UNIFIED
 from .network_options import DRIVERS
 
 Facts = dict[str, Any]
@@ -30,7 +31,8 @@ _CONTROLLER_OPTIONS = {
     "cpu": ("cpus", "cpu_shares"),
     "cpuset": ("cpuset_cpus", "cpuset_mems"),
     "pids": ("pids_limit",),
-    "blkio": ("blkio_weight",),
+    "blkio": ("blkio_weight", "device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops"),
+    "hugetlb": ("hugepage_limits",),
     "freezer": ("paused",),
     "devices": ("devices",),
 }
@@ -92,6 +94,10 @@ def _cgroup(facts: Facts) -> Iterator[Lack]:
         for option in options:
             because = f"the cgroup controller {name} is not there"
             yield _lack(f"container.{option}", because, "enable it in the kernel, or on its command line")
+    if cgroup["version"] == 1 or "memory" not in cgroup["controllers"]:
+        for option in UNIFIED:
+            because = "only the controller memory of cgroup v2 has that, which is not there"
+            yield _lack(f"container.{option}", because, "boot it with systemd.unified_cgroup_hierarchy=1")
     if cgroup["blkio_weight"] == "" and {"blkio", "io"} & set(cgroup["controllers"]):
         yield _lack("container.blkio_weight", *no_weight(cgroup["version"], cgroup["bfq"]))
     if cgroup["swap"] == "" and "memory" in cgroup["controllers"]:

@@ -11,7 +11,8 @@ import resource
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .._cgroup.manager import Manager, open_manager
+from .._cgroup import throttle
+from .._cgroup.manager import Manager, merge, open_manager
 from .._errors import KernelError, OptionError
 from .._kernel import mount as m
 from .._kernel import namespaces
@@ -19,7 +20,7 @@ from .._kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, open_root, o
 from .._rootfs import ops
 from .._rootfs import options as mount_options
 from .._rootfs import target as target_place
-from . import attach, compile, lifecycle, secrets
+from . import attach, compile, lifecycle, limits, secrets
 from .container_options import tmpfs_target, volume_parts
 from .host import Host
 from .inside import inside, mounted_at
@@ -36,6 +37,9 @@ RESOURCES = frozenset(
         "cpuset_mems",
         "pids_limit",
         "blkio_weight",
+        "hugepage_limits",
+        *limits.RATES,
+        *limits.UNIFIED,
     )
 )
 MONITORED = frozenset(
@@ -71,14 +75,14 @@ def defaults(host: Host) -> dict[str, Any]:
 
 def wanted_resources(host: Host, spec: Spec) -> dict[str, Any]:
     """linux.resources with every key that an option stands for; what is not declared has the default."""
-    declared = compile.resources(spec)
-    result = {group: dict(values) for group, values in defaults(host).items()}
-    for group, values in declared.items():
-        result.setdefault(group, {}).update(values)
+    result: dict[str, Any] = {}
+    for values in (defaults(host), compile.resources(spec)):
+        merge(result, values)
     return result
 
 
-_KEYS = {
+# Where an option's value is in linux.resources: the object and the keys in it, or a list.
+_KEYS: dict[str, list[tuple[str, str]]] = {
     "memory": [("memory", "limit"), ("memory", "swap")],
     "memory_swap": [("memory", "limit"), ("memory", "swap")],
     "memory_reservation": [("memory", "reservation")],
@@ -88,17 +92,23 @@ _KEYS = {
     "cpuset_mems": [("cpu", "mems")],
     "pids_limit": [("pids", "limit")],
     "blkio_weight": [("blockIO", "weight")],
+    "hugepage_limits": [("hugepageLimits", "")],
+    **{option: [("blockIO", key)] for option, key in limits.RATES.items()},
+    **{option: [("unified", file)] for option, file in limits.UNIFIED.items()},
 }
 
 
 def apply_resources(host: Host, name: str, spec: Spec, options: Iterable[str]) -> None:
     """Write the limits of these options, whatever is there."""
     everything = wanted_resources(host, spec)
-    chosen: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, Any] = {}
     for option in options:
         for group, key in _KEYS[option]:
-            if key in everything.get(group, {}):
+            if not key and group in everything:
+                chosen[group] = everything[group]
+            elif key in everything.get(group, {}):
                 chosen.setdefault(group, {})[key] = everything[group][key]
+    _lift_rates(host, name, chosen.get("blockIO", {}))
     if "limit" in chosen.get("memory", {}):
         chosen["memory"]["checkBeforeUpdate"] = True  # v1 refuses what is less than in use; v2 would kill for it
     try:
@@ -106,6 +116,14 @@ def apply_resources(host: Host, name: str, spec: Spec, options: Iterable[str]) -
     except KernelError as error:
         names = ", ".join(sorted(options))
         raise KernelError(f"{names}: {error.operation}", error.obj, error.errno, hint=error.hint) from None
+
+
+def _lift_rates(host: Host, name: str, block: dict[str, Any]) -> None:
+    """A device that is in a list no more keeps its rate until somebody takes it off."""
+    present = manager(host, name).read().get("blockIO", {})
+    for key in throttle.KEYS:
+        if key in block:
+            block[key] = [*block[key], *throttle.lifted(present.get(key, []), block[key])]
 
 
 def apply_ulimits(host: Host, name: str, spec: Spec, before: Spec) -> None:

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from ..._errors import KernelError
+from .. import throttle
 from ..files import read_optional, write
 
 # BFQ's since 5.0; before, those of CFQ.
@@ -43,12 +44,19 @@ def _weight_file(directory: str) -> str:
 
 
 def read(directory: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for name in _WEIGHT:
         text = read_optional(f"{directory}/{name}")
         if text:
             # BFQ may print "default 100" when devices have weights of their own
-            return {"blockIO": {"weight": int(text.splitlines()[0].split()[-1])}}
-    return {}
+            values["weight"] = int(text.splitlines()[0].split()[-1])
+            break
+    for key, name in _THROTTLE.items():
+        text = read_optional(f"{directory}/{name}")
+        if text is not None:
+            lines = [line.split() for line in text.splitlines()]
+            values[key] = throttle.ordered([throttle.entry(device, int(rate)) for device, rate in lines])
+    return {"blockIO": values} if values else {}
 
 
 def stats(directory: str) -> dict[str, int]:

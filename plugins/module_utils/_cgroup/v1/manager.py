@@ -34,6 +34,7 @@ _READ: tuple[tuple[str, Callable[[str], dict[str, Any]]], ...] = (
     ("cpuset", cpuset.read),
     ("pids", pids.read),
     ("blkio", blkio.read),
+    ("hugetlb", partial(hugetlb.read, limit="limit_in_bytes")),
 )
 _STATS: tuple[tuple[str, Callable[[str], dict[str, int]]], ...] = (
     ("memory", memory.stats),
@@ -66,6 +67,9 @@ class ManagerV1(Manager):
                 cpuset.inherit(directory, self._tops[name])
 
     def apply(self, resources: Resources) -> None:
+        for name in resources.get("unified") or {}:
+            hint = "linux.resources.unified is for cgroup v2, and this host has v1"
+            raise KernelError(f"write to {name} of", self.path, errno.EOPNOTSUPP, hint=hint)
         for name, write in _APPLY:
             try:
                 write(self._at.get(name) or f"{self.root}/{name}{self.path}", resources)

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from ..._errors import KernelError
+from .. import throttle
 from ..files import read_optional, write
 
 _LIMITS = {
@@ -64,11 +65,31 @@ def _apply_weight(directory: str, value: int, device: str = "") -> None:
 
 
 def read(directory: str) -> dict[str, Any]:
+    values = {**_read_weight(directory), **_read_limits(directory)}
+    return {"blockIO": values} if values else {}
+
+
+def _read_weight(directory: str) -> dict[str, int]:
     text = read_optional(f"{directory}/io.bfq.weight")
     if text:
-        return {"blockIO": {"weight": _default(text)}}
+        return {"weight": _default(text)}
     text = read_optional(f"{directory}/io.weight")
-    return {"blockIO": {"weight": blkio(_default(text))}} if text else {}
+    return {"weight": blkio(_default(text))} if text else {}
+
+
+def _read_limits(directory: str) -> dict[str, throttle.Entries]:
+    """Lines of "MAJ:MIN rbps=N wbps=max …", one a device that has a limit."""
+    text = read_optional(f"{directory}/io.max")
+    if text is None:
+        return {}
+    found: dict[str, throttle.Entries] = {key: [] for key in _LIMITS}
+    for line in text.splitlines():
+        device, *words = line.split()
+        values = dict(word.split("=") for word in words)
+        for key, name in _LIMITS.items():
+            if values.get(name, "max") != "max":
+                found[key].append(throttle.entry(device, int(values[name])))
+    return {key: throttle.ordered(entries) for key, entries in found.items()}
 
 
 def _default(text: str) -> int:

@@ -17,7 +17,7 @@ from ..manager import Manager, Resources, merge
 from . import blkio, cpu, cpuset, devices, freezer, memory
 
 _APPLY: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio, devices, hugetlb)
-_READ: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio)
+_READ: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio, hugetlb)
 _STATS: tuple[Any, ...] = (memory, cpu, pids, blkio, pressure)
 
 
@@ -43,6 +43,8 @@ class ManagerV2(Manager):
             _share(parent)
 
     def apply(self, resources: Resources) -> None:
+        if resources.get("hugepageLimits"):
+            self._lead("hugetlb")
         for controller in _APPLY:
             try:
                 controller.apply(self._directory, resources)
@@ -54,6 +56,14 @@ class ManagerV2(Manager):
             if "/" in name:
                 raise KernelError(f"write {value} to", name, errno.EINVAL, hint="it must be a file's name")
             write(f"{self._directory}/{name}", value)
+
+    def _lead(self, controller: str) -> None:
+        """Share out one that systemd knows nothing of, from the root down: it neither does so nor minds."""
+        parent = self.root
+        for part in self.path.strip("/").split("/"):
+            if controller in (read_optional(f"{parent}/cgroup.controllers") or "").split():
+                write(f"{parent}/cgroup.subtree_control", f"+{controller}")
+            parent = f"{parent}/{part}"
 
     def _lacks(self, path: str) -> str:
         """Why a file of a controller may not be there."""
@@ -75,6 +85,7 @@ class ManagerV2(Manager):
         for key in ("cpus", "mems"):
             if key in processor:
                 processor[key] = canonical(processor[key])
+        result.get("unified", {}).update(memory.rounded(result.get("unified", {})))
         block = result.get("blockIO") or {}
         if block.get("weight") and not os.path.exists(f"{self._directory}/io.bfq.weight"):
             block["weight"] = blkio.blkio(blkio.weight(block["weight"]))

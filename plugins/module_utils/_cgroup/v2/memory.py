@@ -9,11 +9,14 @@ memory.high, memory.min, memory.oom.group and the rest have no word of their own
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any, Optional
 
 from ..._errors import KernelError
 from ..files import UNLIMITED, keyed, read_number, read_optional, write
 
+# Read back as they are written, but for a part of a page.
+_UNIFIED = ("memory.high", "memory.min", "memory.oom.group")
 _NO_SWAP_HINT = "this kernel does not count swap; leave the limit of swap out"
 
 
@@ -86,7 +89,18 @@ def read(directory: str) -> dict[str, Any]:
     low = read_number(f"{directory}/memory.low")
     together = UNLIMITED if UNLIMITED in (limit, swap) or limit is None or swap is None else limit + swap
     values = {"limit": limit, "swap": together if swap is not None else None, "reservation": low}
-    return {"memory": {key: value for key, value in values.items() if value is not None}}
+    unified = {name: read_optional(f"{directory}/{name}") for name in _UNIFIED}
+    return {
+        "memory": {key: value for key, value in values.items() if value is not None},
+        "unified": {name: text for name, text in unified.items() if text is not None},
+    }
+
+
+def rounded(unified: dict[str, str]) -> dict[str, str]:
+    """Of linux.resources.unified what the kernel rounds, as it reads then."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    sizes = {name: unified[name] for name in ("memory.high", "memory.min") if unified.get(name, "").isdecimal()}
+    return {name: str(int(text) // page * page) for name, text in sizes.items()}
 
 
 def stats(directory: str) -> dict[str, int]:
@@ -96,6 +110,7 @@ def stats(directory: str) -> dict[str, int]:
         "memory_max_usage": read_number(f"{directory}/memory.peak"),
         "memory_limit": read_number(f"{directory}/memory.max"),
         "memory_failures": events.get("max", 0),
+        "memory_high_exceeded": events.get("high"),
         "swap_usage": read_number(f"{directory}/memory.swap.current"),
         "oom_kills": events.get("oom_kill", 0),
     }

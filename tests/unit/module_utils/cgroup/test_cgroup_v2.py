@@ -34,6 +34,7 @@ FILES = {
     "memory.max": "max",
     "memory.high": "max",
     "memory.low": "0",
+    "memory.min": "0",
     "memory.swap.max": "max",
     "memory.swap.current": "4096",
     "memory.oom.group": "0",
@@ -162,19 +163,49 @@ def test_no_weight_in_the_kernel_names_the_option_and_why(manager, group):
         manager.apply({"blockIO": {"weight": 300}})
 
 
-def test_read_is_linux_resources(manager):
+def test_read_is_linux_resources(manager, group):
     manager.apply(
         {
             "memory": {"limit": 1 << 20, "swap": 3 << 20, "reservation": 4096},
             "cpu": {"shares": 512, "quota": 20000, "period": 100000, "cpus": "0", "mems": "0"},
             "pids": {"limit": 20},
+            "unified": {"memory.high": "8192"},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 2097152}],
+            "blockIO": {"throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 5}]},
         }
     )
+    assert (group / "io.max").read_text() == "8:0 wbps=5"
+    (group / "io.max").write_text("8:16 rbps=max wbps=6 riops=max wiops=7\n8:0 rbps=max wbps=5 riops=max wiops=max\n")
     assert manager.read() == {
         "memory": {"limit": 1 << 20, "swap": 3 << 20, "reservation": 4096},
         "cpu": {"shares": cpu.shares(cpu.weight(512)), "quota": 20000, "period": 100000, "cpus": "0", "mems": "0"},
         "pids": {"limit": 20},
-        "blockIO": {"weight": 20},
+        "blockIO": {
+            "weight": 20,
+            "throttleReadBpsDevice": [],
+            "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 5}, {"major": 8, "minor": 16, "rate": 6}],
+            "throttleReadIOPSDevice": [],
+            "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 7}],
+        },
+        "unified": {"memory.high": "8192", "memory.min": "0", "memory.oom.group": "0"},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 2097152}],
+    }
+
+
+def test_what_the_kernel_rounds(manager):
+    wanted = {
+        "unified": {"memory.high": "8193", "memory.min": "4095", "memory.oom.group": "1"},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": (2 << 20) + 1}],
+        "blockIO": {
+            "throttleReadBpsDevice": [{"major": 8, "minor": 1, "rate": 1}, {"major": 8, "minor": 0, "rate": 2}]
+        },
+    }
+    assert manager.expected(wanted) == {
+        "unified": {"memory.high": "8192", "memory.min": "0", "memory.oom.group": "1"},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 2 << 20}],
+        "blockIO": {
+            "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 2}, {"major": 8, "minor": 1, "rate": 1}]
+        },
     }
 
 
@@ -211,6 +242,7 @@ def test_stats(manager):
         "memory_max_usage": 16384,
         "memory_limit": -1,
         "memory_failures": 7,
+        "memory_high_exceeded": 0,
         "swap_usage": 4096,
         "oom_kills": 1,
         "cpu_usage_ns": 5000000,

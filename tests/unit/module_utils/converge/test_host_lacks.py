@@ -32,7 +32,7 @@ WHOLE = {
     "cgroup": {
         "root": "/sys/fs/cgroup",
         "version": 2,
-        "controllers": ["cpu", "cpuset", "io", "memory", "pids"],
+        "controllers": ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"],
         "writable": True,
         "swap": "memory.swap.max",
         "blkio_weight": "io.weight",
@@ -54,6 +54,8 @@ WHOLE = {
     "tools": dict.fromkeys(("mmdebstrap", "debootstrap", "zstd", "tini", "journal"), "/usr/bin/x"),
 }
 
+IO = [f"container.{option}" for option in host_lacks._CONTROLLER_OPTIONS["blkio"]]
+V2 = ["container.memory_high", "container.memory_min", "container.oom_group"]
 CASES = [
     ("root", False, ["container", "image", "network", "volume"]),
     ("kernel.calls.openat2.available", False, ["container"]),
@@ -64,8 +66,9 @@ CASES = [
     ("namespaces.time", NO, []),
     ("cgroup.version", None, ["container"]),
     ("cgroup.writable", False, ["container"]),
-    ("cgroup.controllers", ["cpu", "cpuset", "io", "memory"], ["container.pids_limit"]),
-    ("cgroup.controllers", ["cpu", "cpuset", "memory", "pids"], ["container.blkio_weight"]),
+    ("cgroup.controllers", ["cpu", "cpuset", "hugetlb", "io", "memory"], ["container.pids_limit"]),
+    ("cgroup.controllers", ["cpu", "cpuset", "io", "memory", "pids"], ["container.hugepage_limits"]),
+    ("cgroup.controllers", ["cpu", "cpuset", "hugetlb", "memory", "pids"], IO),
     ("cgroup.blkio_weight", "", ["container.blkio_weight"]),
     ("cgroup.blkio_weight", None, []),
     ("cgroup.swap", "", ["container.memory_swap"]),
@@ -140,11 +143,11 @@ def test_neither_bootstrap_program():
 
 
 def test_version_1_calls_the_controller_of_block_devices_blkio():
-    v1 = ["blkio", "cpu", "cpuset", "devices", "freezer", "memory", "pids"]
-    assert less(("cgroup.version", 1), ("cgroup.controllers", v1)) == []
+    v1 = ["blkio", "cpu", "cpuset", "hugetlb", "devices", "freezer", "memory", "pids"]
+    assert [lack["option"] for lack in less(("cgroup.version", 1), ("cgroup.controllers", v1))] == V2
     assert [lack["option"] for lack in less(("cgroup.version", 1), ("cgroup.controllers", v1[:-4]))] == [
         "container.memory", "container.memory_reservation", "container.memory_swap", "container.pids_limit",
-        "container.paused", "container.devices",
+        "container.paused", "container.devices", *V2,
     ]  # fmt: skip
 
 
