@@ -13,7 +13,7 @@ from ansible_collections.vessel.host.tests import leftovers
 
 TESTS = Path(__file__).parent
 # From what needs least to what needs most; what proves that nothing was left comes after all.
-RUNGS = ("unit", "kernel", "integration", "molecule", "collection")
+RUNGS = ("unit", "kernel", "integration", "molecule", "machines", "collection")
 LAST = "test_zz_nothing_left.py"
 BEFORE = pytest.StashKey[leftovers.Snapshot]()
 
