@@ -99,11 +99,6 @@ def test_shutdown_is_no_stop(site, vessel):
     assert not Path(site.paths.resource("containers", "talker"), "stopped").exists(), "it would not come back"
 
 
-def test_uninstall_is_refused_while_there_are_containers(site, vessel):
-    assert "containers are left: talker (remove them first" in vessel("uninstall", code=1)
-    assert "running" in vessel("ps")
-
-
 def test_exec(site, vessel):
     assert vessel("exec", "talker", "echo", "-n", "hello") == "hello"
     vessel("exec", "talker", "sh", "-c", "exit 7", code=7)

@@ -31,7 +31,6 @@ usage: vessel [--root DIR] VERB ...
   shutdown                       before one: all end, in the order of their stacks; restore brings them back
   monitor [--daemon]             the supervisor
   runtime ...                    the OCI runtime, also called vessel-runtime
-  uninstall                      the supervisor and this command go; images, volumes and networks stay
   version
 """
 
@@ -234,18 +233,6 @@ def shutdown(paths: Paths, args: list[str]) -> int:
     return 1 if errors else 0
 
 
-def uninstall(paths: Paths, args: list[str]) -> int:
-    from .._converge import prepare, store
-    from .install import remove
-
-    parse(args, {}, {}, interleaved=True)
-    left = store.names(paths, prepare.KIND)
-    if left:
-        raise VesselError(f"containers are left: {', '.join(left)}", hint="remove them first, with state: absent")
-    remove(paths)
-    return 0
-
-
 def version(paths: Paths, args: list[str]) -> int:
     from .._kernel import exe
     from .install import version as own_version
@@ -276,6 +263,5 @@ VERBS: dict[str, Callable[[Paths, list[str]], int]] = {
     "monitor": monitor,
     "restore": restore,
     "shutdown": shutdown,
-    "uninstall": uninstall,
     "version": version,
 }
