@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.vessel.host.plugins.module_utils._cgroup.manager import layout, open_manager
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError
 from ansible_collections.vessel.host.plugins.module_utils._kernel import bpf, namespaces
+from ansible_collections.vessel.host.plugins.module_utils._monitor.ending import oom_killed
 
 pytestmark = pytest.mark.root
 MIB = 1 << 20
@@ -145,7 +146,7 @@ def test_blkio_weight_stands_or_says_why_not(manager):
     directory = f"{layout()['blkio']}{GROUP}/one"
     if any(os.path.exists(f"{directory}/{name}") for name in ("blkio.bfq.weight", "blkio.weight")):
         manager.apply({"blockIO": {"weight": 300}})
-        assert manager.read()["blockIO"] == {"weight": 300}
+        assert manager.read()["blockIO"]["weight"] == 300
     else:
         with pytest.raises(KernelError, match="blkio_weight needs a kernel with"):
             manager.apply({"blockIO": {"weight": 300}})
@@ -232,6 +233,31 @@ def test_over_its_memory_the_process_is_killed_and_counted(manager, spawn):
     assert stats["oom_kills"] == 1
     assert stats["memory_failures"] > 0
     assert 8 * MIB < stats["memory_max_usage"] <= 16 * MIB
+
+
+def test_a_group_that_is_gone_has_left_word_of_the_kill(manager, spawn):
+    """systemd removes an empty group at once, it may be before the supervisor has read its counters."""
+    manager.apply({"memory": {"limit": 16 * MIB, "swap": 16 * MIB}})
+    before = time.clock_gettime(time.CLOCK_BOOTTIME) - 1
+
+    def eat() -> int:
+        return len(bytearray(128 * MIB)) and 5
+
+    os.waitpid(spawn(manager, eat), 0)
+    assert oom_killed(manager.path, 137, before), "by its counters"
+    manager.remove()
+    assert oom_killed(manager.path, 137, before), "by the kernel's message"
+    assert not oom_killed(manager.path, 137, before + 60), "of another life"
+    assert not oom_killed(f"{manager.path}x", 137, before), "of another container"
+    assert not oom_killed(manager.path, 0, before), "it ended by itself"
+
+
+def test_who_may_write_to_the_log_is_not_the_kernel(manager):
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    with open("/dev/kmsg", "w") as log:
+        log.write(f"oom-kill:constraint=CONSTRAINT_MEMCG,task_memcg={manager.path},task=x")
+    manager.remove()
+    assert not oom_killed(manager.path, 137, now)
 
 
 def test_a_limit_below_the_use_says_how_much_is_used(manager, spawn):

@@ -160,6 +160,7 @@ def _kernel() -> None:
         fallocate,
         file,
         inotify,
+        kmsg,
         libc,
         mount,
         namespaces,

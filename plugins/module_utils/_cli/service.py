@@ -45,8 +45,9 @@ SuccessExitStatus={idle}
 KillMode=process
 OOMPolicy=continue
 # What else would harden it (a mount namespace, a seccomp filter, fewer capabilities, no_new_privs) would be inherited
-# by the containers. These two are of the group, which each container leaves before it does anything.
+# by the containers. These are of the group, which each container leaves before it does anything.
 DevicePolicy=closed
+DeviceAllow=/dev/kmsg r
 IPAddressDeny=any
 
 [Install]

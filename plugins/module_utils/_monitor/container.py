@@ -21,7 +21,7 @@ from .._runtime import pause as freezer
 from . import settings as settings_file
 from . import status as s
 from .checking import Checker
-from .ending import Ending, oom_kills
+from .ending import Ending, oom_killed
 from .health import Health
 from .host import Host
 from .loop import Timer
@@ -242,7 +242,8 @@ class Container:
         self._ending, self.stuck = True, False
         self.status.status = s.STOPPING
         self.status.exit_code = code
-        self.status.oom_killed = oom_kills(open_manager(self.cgroup)) > 0
+        since = self.status.pid_start / os.sysconf("SC_CLK_TCK")
+        self.status.oom_killed = oom_killed(self.cgroup, code, since)
         self.status.finished_at = s.timestamp()
         self.status.pid = 0
         self.changed()

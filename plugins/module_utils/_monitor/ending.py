@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Callable
+from signal import SIGKILL
+from typing import Callable, Optional
 
-from .._cgroup.manager import Manager, open_manager
+from .._cgroup.manager import open_manager
 from .._errors import VesselError
+from .._kernel.kmsg import messages
 from .._runtime.delete import delete
 from .host import Host
 
@@ -18,12 +20,19 @@ from .host import Host
 PATIENCE = 5.0
 
 
-def oom_kills(manager: Manager) -> int:
-    """How often the kernel killed in this group. It is made anew at each start, so that every kill is of this life."""
+def oom_killed(cgroup: str, code: Optional[int], since: float) -> bool:
+    """Did the kernel kill somebody in the group for want of memory, in a life that began ``since`` seconds after boot?
+
+    The group is made anew at each start, so that what it has counted is of this life. systemd may have removed it
+    already, for it is empty; then the kernel's own message tells, of those whose first process was killed.
+    """
     try:
-        return int(manager.stats().get("oom_kills") or 0)
+        kills = open_manager(cgroup).stats().get("oom_kills")
     except (VesselError, OSError):
-        return 0
+        kills = None
+    if kills is not None or code not in (128 + SIGKILL, None):
+        return bool(kills)
+    return any(f",task_memcg={cgroup}," in message for message in messages(since))
 
 
 class Ending:

@@ -86,6 +86,6 @@ def stats(directory: str) -> dict[str, int]:
         "memory_limit": read_number(f"{directory}/{_FILES['limit']}"),
         "memory_failures": read_number(f"{directory}/memory.failcnt"),
         "swap_usage": None if both is None or usage is None else max(0, both - usage),
-        "oom_kills": oom.get("oom_kill", 0),
+        "oom_kills": oom.get("oom_kill", 0) if oom else None,  # the group may have gone meanwhile
     }
     return {key: value for key, value in figures.items() if value is not None}

@@ -112,6 +112,6 @@ def stats(directory: str) -> dict[str, int]:
         "memory_failures": events.get("max", 0),
         "memory_high_exceeded": events.get("high"),
         "swap_usage": read_number(f"{directory}/memory.swap.current"),
-        "oom_kills": events.get("oom_kill", 0),
+        "oom_kills": events.get("oom_kill"),
     }
     return {key: value for key, value in figures.items() if value is not None}
