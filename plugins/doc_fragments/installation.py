@@ -19,7 +19,7 @@ options:
         installation is the host's own, in C(/var/lib/vessel) and C(/run/vessel).
     type: path
 requirements:
-  - Linux 5.12 or newer
+  - Linux 5.10 or newer
   - Python 3.9 or newer
 notes:
   - The module needs root on the target; use C(become).

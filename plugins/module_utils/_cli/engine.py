@@ -230,6 +230,7 @@ def _rootfs() -> None:
         options,
         plan,
         protect,
+        remount,
         target,
     )
 

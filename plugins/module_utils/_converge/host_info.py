@@ -24,7 +24,7 @@ from .host_lacks import lacks
 
 Facts = dict[str, Any]
 
-# Since when the kernel has what the engine calls, or would like to; the last of the first group is the engine's floor.
+# Since when the kernel has what the engine calls, or would like to.
 CALLS = {
     "pidfd_send_signal": (5, 1),
     "open_tree": (5, 2),
@@ -52,7 +52,7 @@ FEATURES = {
     "exit_code_of_foreign_processes": (6, 15),
 }
 NAMESPACES_FLOOR = (3, 8)
-ENGINE_FLOOR = (5, 12)
+ENGINE_FLOOR = (5, 10)
 
 LINKS = ("bridge", "veth", "macvlan", "ipvlan", "vxlan")
 TOOLS = ("nft", "ip", "mmdebstrap", "debootstrap", "zstd", "journalctl", "systemctl")

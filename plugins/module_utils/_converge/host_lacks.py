@@ -39,6 +39,8 @@ _CONTROLLER_OPTIONS = {
 # What v2 calls otherwise, and what every v2 has without a controller.
 _V2_NAMES = {"blkio": "io"}
 _V2_BUILT_IN = ("freezer", "devices")
+# There is another way, or what needs it is asked for elsewhere.
+_DISPENSABLE = ("seccomp", "bpf", "close_range", "mount_setattr")
 _NEEDED_CAPS = ("CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_MKNOD", "CAP_CHOWN")
 _NO_UPPERDIR = ("overlay", "nfs", "nfs4", "cifs", "vfat", "exfat", "ecryptfs", "9p")
 
@@ -62,7 +64,7 @@ def _host(facts: Facts) -> Iterator[Lack]:
 def _kernel(facts: Facts) -> Iterator[Lack]:
     kernel = facts["kernel"]
     for name, call in kernel["calls"].items():
-        if call["available"] or name in ("seccomp", "bpf", "close_range"):
+        if call["available"] or name in _DISPENSABLE:
             continue
         because = f"the system call {name} is not there; this is Linux {kernel['version']}"
         yield _lack("container", because, f"use Linux {call['since']} or newer, and no seccomp filter that hides it")

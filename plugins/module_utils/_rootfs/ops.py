@@ -11,7 +11,7 @@ from typing import Optional
 
 from .._errors import KernelError
 from .._kernel import mount as m
-from . import target
+from . import remount, target
 from .copyup import Copied, fill, read_tree
 from .options import ATTRIBUTES, MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MountOptions
 
@@ -122,8 +122,7 @@ class Root(Operation):
         place = context.root
         if not self.fstype:
             context.root = context.take(self)
-            m.mount_setattr(context.root, propagation=m.MS_PRIVATE, recursive=True)
-            m.move_mount(context.root, place)
+            attach(context.root, place, MountOptions(), recursive=True)
         elif self.fstype == "overlay" and (len(self.options.data) >= _PAGE or not context.mknod):
             context.root = _long_overlay(self.options)
             m.move_mount(context.root, place)
@@ -279,10 +278,10 @@ def attach(tree: int, place: int, options: MountOptions, *, recursive: bool) -> 
     try:
         _set_attributes(tree, options, recursive)
     except KernelError as error:
-        if error.errno != errno.ENOSYS:  # before Linux 5.12 flags come after, by a remount
+        if error.errno != errno.ENOSYS:
             raise
         m.move_mount(tree, place)
-        m.mount("none", target.by_fd(tree), None, m.MS_REMOUNT | m.MS_BIND | options.flags & ~(m.MS_REC | m.MS_BIND))
+        remount.like(tree, options, recursive=recursive)
         return
     m.move_mount(tree, place)
 
