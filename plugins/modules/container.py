@@ -229,8 +229,8 @@ options:
     type: bool
   hugepage_limits:
     description:
-      - Most memory in huge pages, by the size of a page, for example V({2m: 64m}); whole pages. V(0) is none at all. A
-        size that is left out has no limit.
+      - "Most memory in huge pages, by the size of a page, for example V({2m: 64m}); whole pages. V(0) is none at all. A
+        size that is left out has no limit."
     type: dict
   cpus:
     description:
