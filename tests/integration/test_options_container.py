@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.plan import 
 
 from . import options_container  # noqa: F401 # pylint: disable=unused-import # it fills the table
 from .options_box import Box
+from .options_container import DISK
 from .options_table import ROWS, Given, Row
 from .warm import WarmPlace
 
@@ -37,6 +39,14 @@ def test_option(shared: WarmPlace, peer: Box, box: Box, row: Row) -> None:
             assert not result["changed"], (same, result["diff"])
         result = shared.task("container", check=True, name="box", **given.args)
         assert not result["changed"], result["diff"]
+
+
+def test_a_disk_by_two_names_is_refused(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "disk").symlink_to(DISK)
+    box.make()
+    rates = [{"path": path, "rate": "1m"} for path in (DISK, str(tmp_path / "disk"))]
+    result = box.place.task("container", fails=True, name="box", device_read_bps=rates)
+    assert f"device_read_bps[1].path: '{tmp_path}/disk' is the same disk as {DISK}" in result["msg"]
 
 
 def refused(box: Box, row: Row) -> None:

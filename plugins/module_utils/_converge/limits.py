@@ -62,15 +62,21 @@ def _parse_page(value: Any, option: str) -> str:
 
 def rates(spec: Spec) -> dict[str, Any]:
     """Of linux.resources.blockIO what is declared."""
-    found = {}
-    for option, key in RATES.items():
-        if spec[option]:
-            entries = enumerate(spec[option])
-            found[key] = [{**_disk(f"{option}[{i}].path", one["path"]), "rate": one["rate"]} for i, one in entries]
-    return found
+    return {key: _entries(option, spec[option]) for option, key in RATES.items() if spec[option]}
 
 
-def _disk(option: str, path: str) -> dict[str, int]:
+def _entries(option: str, rates: list[dict[str, Any]]) -> list[dict[str, int]]:
+    known: dict[tuple[int, int], str] = {}
+    for index, one in enumerate(rates):
+        where, path = f"{option}[{index}].path", one["path"]
+        disk = _disk(where, path)
+        if disk in known:
+            raise OptionError(where, path, f"is the same disk as {known[disk]}; give it one rate")
+        known[disk] = path
+    return [{"major": disk[0], "minor": disk[1], "rate": one["rate"]} for disk, one in zip(known, rates)]
+
+
+def _disk(option: str, path: str) -> tuple[int, int]:
     """Major and minor of a whole disk: of a part of one the kernel keeps no account."""
     try:
         info = os.stat(path)
@@ -82,7 +88,7 @@ def _disk(option: str, path: str) -> dict[str, int]:
     if os.path.exists(f"/sys/dev/block/{major}:{minor}/partition"):
         disk = os.path.basename(os.path.dirname(os.path.realpath(f"/sys/dev/block/{major}:{minor}")))
         raise OptionError(option, path, f"is a partition, and the kernel limits whole disks; name /dev/{disk}")
-    return {"major": major, "minor": minor}
+    return major, minor
 
 
 def hugepages(spec: Spec) -> list[dict[str, Any]]:
