@@ -17,7 +17,7 @@ from ansible_collections.vessel.host.tests.patience import patient
 
 from . import cgroup_words
 from .options_container import DISK, NUMBERS
-from .place import Place
+from .warm import WarmPlace
 
 pytestmark = pytest.mark.root
 
@@ -53,7 +53,7 @@ STACK = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    place = Place(str(tmp_path_factory.mktemp("drift") / "vessel"))
+    place = WarmPlace(str(tmp_path_factory.mktemp("drift") / "vessel"))
     place.busybox()
     place.task("stack", **STACK)
     assert not place.task("stack", **STACK)["changed"]
@@ -63,7 +63,7 @@ def place(tmp_path_factory):
     place.remove()
 
 
-def mended(place: Place, named: str, *, same_process: bool = True) -> dict[str, Any]:
+def mended(place: WarmPlace, named: str, *, same_process: bool = True) -> dict[str, Any]:
     """Check mode names it; a run mends it; the next one finds nothing; nobody was restarted. What the run said."""
     before = {name: place.process(name) for name in STACK["containers"]} if same_process else {}
     announced = place.task("stack", check=True, **STACK)
@@ -78,7 +78,7 @@ def mended(place: Place, named: str, *, same_process: bool = True) -> dict[str, 
     return done
 
 
-def cgroup(place: Place, controller: str, name: str = "db") -> Path:
+def cgroup(place: WarmPlace, controller: str, name: str = "db") -> Path:
     return cgroup_words.where(controller, place.paths.cgroup(name))
 
 
@@ -141,11 +141,11 @@ def test_oom_score_by_hand(place):
     assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "100"
 
 
-def host_interface(place: Place, name: str) -> str:
+def host_interface(place: WarmPlace, name: str) -> str:
     return str(place.facts(name)["networks"][0]["host_interface"])
 
 
-def reachable(place: Place) -> bool:
+def reachable(place: WarmPlace) -> bool:
     """Does web find db by its name, and get an answer at that address? (A static busybox can't look names up.)"""
     lines = [line.split() for line in place.sh("web", "cat /etc/hosts").splitlines()]
     address = next(line[0] for line in lines if "db" in line[1:])
@@ -190,7 +190,7 @@ def test_bridge_deleted(place):
     assert reachable(place)
 
 
-def rules(place: Place) -> str:
+def rules(place: WarmPlace) -> str:
     table = ["nft", "list", "table", "inet", place.paths.nft_table]
     return subprocess.run(table, capture_output=True, text=True, check=False).stdout
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .place import Place
+from .warm import WarmPlace
 
 pytestmark = pytest.mark.root
 
@@ -24,7 +24,7 @@ CONTAINER = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    place = Place(str(tmp_path_factory.mktemp("isolation") / "vessel"))
+    place = WarmPlace(str(tmp_path_factory.mktemp("isolation") / "vessel"))
     place.busybox()
     place.task("volume", name="shared")
     place.task("container", **CONTAINER)
@@ -32,7 +32,7 @@ def place(tmp_path_factory):
     place.remove()
 
 
-def refused(place: Place, *command: str) -> str:
+def refused(place: WarmPlace, *command: str) -> str:
     """The command failed, and says why."""
     done = place.inside("prisoner", *command)
     assert done.returncode != 0, f"{command} succeeded: {done.stdout}"

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from .place import Place
+from .warm import WarmPlace
 
 pytestmark = pytest.mark.root
 
@@ -18,7 +18,7 @@ PLAIN = {"image": "bb", "stop_timeout": "1s"}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    place = Place(str(tmp_path_factory.mktemp("shared") / "vessel"))
+    place = WarmPlace(str(tmp_path_factory.mktemp("shared") / "vessel"))
     place.busybox()
     yield place
     for name in ("c", "b", "a"):
@@ -26,7 +26,7 @@ def place(tmp_path_factory):
     place.remove()
 
 
-def namespace(place: Place, name: str) -> str:
+def namespace(place: WarmPlace, name: str) -> str:
     return os.readlink(f"/proc/{place.facts(name)['pid']}/ns/net")
 
 

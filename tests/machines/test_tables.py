@@ -8,6 +8,7 @@ isolation. From the same files, run there by pytest; a test here is a file there
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,17 @@ from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.vessel.host.tests.collection.gates import CHECKOUT
+from ansible_collections.vessel.host.tests.patience import patient
 
 from .guest import Guest
 from .installed import HOME, TREE, install
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="QEMU is not installed"),
+]
 INTEGRATION = CHECKOUT / "tests/integration"
 OPTIONS = sorted(path.stem for path in INTEGRATION.glob("test_options_*.py"))
 # The longest first.
@@ -56,6 +63,9 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         guest.start("--memory", "1024", "--packages", PACKAGES)
         install(guest, tmp_path_factory.mktemp("tarball"))
         LOGS.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            for old in LOGS.glob(f"{name}.*"):
+                old.unlink()
         yield {name: pool.submit(play, guest, name) for name in names}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -66,8 +76,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def play(guest: Guest, name: str) -> Path:
     """The report, in JUnit's form. What pytest says meanwhile is in the log beside it."""
     report = LOGS / f"{name}.xml"
-    report.unlink(missing_ok=True)
-    patience = EMULATED if guest.emulated else 1.0
+    patience = patient(EMULATED if guest.emulated else 1.0)
     script = _PYTEST.format(tree=TREE, home=HOME, name=name, patience=patience, timeout=600 * patience)
     with open(report.with_suffix(".log"), "w", encoding="utf-8") as log:
         code = guest.stream(script, log, timeout=FILE_TIMEOUT)
