@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Modules run by the hundred: one process has imported them, and forks for each task, which is a module's own process.
 
-What a task does is what it does in a process of its own; only the third of a second for Ansible's imports is saved.
+What a task does is what it does in a process of its own; only the third of a second for imports is saved, and to read
+the engine's sources for its version.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ _PROGRAM = """
 import atexit, json, os, sys, traceback
 sys.path.insert(0, sys.argv[1])
 from importlib import import_module
+from pathlib import Path
 from ansible.module_utils.testing import patch_module_args
 host = "ansible_collections.vessel.host.plugins."
 mains = {name: import_module(host + "modules." + name).main for name in sys.argv[2:]}
-import_module(host + "module_utils._converge.stacks")
-import_module(host + "module_utils._network.rtnl")
+engine = Path(sys.argv[1], (host + "module_utils").replace(".", "/"))
+for path in engine.glob("_*/**/*.py"):
+    import_module(host + "module_utils." + ".".join(path.relative_to(engine).with_suffix("").parts))
+install = import_module(host + "module_utils._cli.install")
+install.version()  # of what it is part of; a process keeps it
 
 def task(request):
     os.environ.update(request["environ"])
