@@ -182,6 +182,10 @@ options:
       - SOURCE is a volume's name, see M(vessel.host.volume), or an absolute path on the host that exists.
       - MODE is V(ro) or V(rw), and may have V(noexec), V(nosuid), V(nodev) and a propagation such as V(rslave), after
         commas.
+      - With V(z) in MODE, on a host with SELinux, all that is in it gets the label that all containers share, with V(Z)
+        that of this container alone. What has the label already is left. A volume with a name gets the shared one
+        without being asked, a directory of the host keeps what it has; it can't be one that the host itself needs, such
+        as V(/etc) or V(/home).
     type: list
     elements: str
   tmpfs:
@@ -332,8 +336,25 @@ options:
     elements: str
   privileged:
     description:
-      - Give it every capability and device, and no seccomp filter. It can do to the host what root can.
+      - Give it every capability and device, no seccomp filter, neither an AppArmor profile nor an SELinux label that
+        would confine it. It can do to the host what root can.
     type: bool
+  security_opts:
+    description:
+      - What SELinux and AppArmor are told of it, as C(docker run --security-opt) has it.
+      - "V(label=disable) is no SELinux label of its own. V(label=type:T), V(label=level:L), V(label=user:U) and
+        V(label=role:R) are parts of it, V(label=filetype:T) is the type of its files."
+      - Otherwise it has the type that the host's policy names for containers, C(container_t), and a random pair of
+        categories, which it keeps for as long as it is declared and shares with no other container. One in the host's
+        O(pid_mode) or O(ipc_mode) has no label; one in another container's has the categories of that one.
+      - "V(apparmor=PROFILE) is a profile that is loaded on the host, V(apparmor=unconfined) none. Otherwise it has
+        C(vessel-default), which is loaded when it is needed, where AppArmor and its program C(apparmor_parser) are
+        there."
+      - On a host without SELinux V(label=...) says nothing. M(vessel.host.host_info) tells whether a host with it has
+        types for containers; Debian's policy has none, and the tasks C(selinux) of the role C(vessel.host.setup) load
+        them.
+    type: list
+    elements: str
   pid_mode:
     description:
       - "V(private) is a pid namespace of its own, V(host) the host's, V(container:NAME) that of another container."

@@ -102,6 +102,12 @@ containers:
       description: The labels.
       type: dict
       returned: always
+    security:
+      description: "RV(ignore:process_label) is the SELinux label of its process and RV(ignore:mount_label) that of its
+        files, RV(ignore:apparmor_profile) is its AppArmor profile; each is empty where there is none. Of one that runs
+        the process is asked."
+      type: dict
+      returned: always
     networks:
       description: Its attachments, each with RV(ignore:name), RV(ignore:interface), RV(ignore:host_interface),
         RV(ignore:ipv4_address), RV(ignore:ipv6_address), RV(ignore:mac_address) and RV(ignore:aliases).

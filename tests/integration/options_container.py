@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.vessel.host.plugins.module_utils._kernel import caps
+from ansible_collections.vessel.host.plugins.module_utils._kernel import apparmor, caps
 from ansible_collections.vessel.host.tests.patience import patient
 
 from .cgroup_words import ROOT, UNIFIED, UNLIMITED, where
@@ -23,6 +23,7 @@ from .warm import NET, PORT, SIX, TRAP
 row = rows("container")
 ONE = [{"name": "one"}]
 ONE_NODE = "the host has one memory node"
+NO_LSM = "the host has neither SELinux nor AppArmor"
 
 # what it is made from, and its process
 
@@ -352,6 +353,17 @@ row("capabilities", bounding("NET_ADMIN", "SYS_TIME"), (["net_admin", "CAP_SYS_T
     ["SYS_TIME", "CAP_NET_ADMIN"]), ([], []))  # fmt: skip
 row("cap_drop", bounding("CHOWN", "KILL"), (["CHOWN"], ["KILL"], ["cap_chown"]), (["ALL"], []), ([], ["CHOWN", "KILL"]))
 row("privileged", power, (True, (True, "0", "0")), (False, (False, "2", "1")))
+
+
+def profile(box: Box) -> str:
+    return apparmor.process_profile(box.pid) if apparmor.enabled() else ""
+
+
+if apparmor.enabled():
+    row("security_opts", profile, (["apparmor=unconfined"], "unconfined", ["apparmor:unconfined"]),
+        ([], "vessel-default (enforce)"))  # fmt: skip
+else:
+    row("security_opts", profile, (["label=disable"], Alike("", NO_LSM), ["label:disable"]), ([], Alike("", NO_LSM)))
 
 
 # whose namespaces

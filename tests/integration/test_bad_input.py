@@ -176,6 +176,22 @@ BAD = """
   container: {name: c, image: bb, volumes: ["v:data"]}
 - words: ["volumes[0]", "the root"]
   container: {name: c, image: bb, volumes: ["v:/"]}
+- words: ["volumes[0]", "/home", "leave the z out"]
+  container: {name: c, image: bb, volumes: ["/home/:/data:z"]}
+- words: ["volumes[0]", z and Z, give one]
+  container: {name: c, image: bb, volumes: ["/srv:/data:z,Z"]}
+- words: ["security_opts[0]", no-new-privileges, "label=disable"]
+  container: {name: c, image: bb, security_opts: [no-new-privileges]}
+- words: ["security_opts[0]", colour, filetype]
+  container: {name: c, image: bb, security_opts: ["label=colour:red"]}
+- words: ["security_opts[0]", level, "'high'"]
+  container: {name: c, image: bb, security_opts: ["label=level:high"]}
+- words: [security_opts, "label=type twice"]
+  container: {name: c, image: bb, security_opts: ["label=type:a_t", "label=type:b_t"]}
+- words: [security_opts, disables]
+  container: {name: c, image: bb, security_opts: ["label=type:a_t", "label=disable"]}
+- words: ["security_opts[0]", ghost, profile]
+  container: {name: c, image: bb, security_opts: ["apparmor=ghost"]}
 - words: ["volumes[0]", rwx, noexec]
   container: {name: c, image: bb, volumes: ["v:/data:rwx"]}
 - words: ["volumes[0]", "both ro and rw"]

@@ -100,6 +100,7 @@ def _converge() -> None:
         images,
         inside,
         jobs,
+        labels,
         lifecycle,
         limits,
         live,
@@ -153,6 +154,7 @@ def _image() -> None:
 
 def _kernel() -> None:
     from .._kernel import (
+        apparmor,
         bpf,
         caps,
         copy_file_range,
@@ -172,6 +174,7 @@ def _kernel() -> None:
         sd_bus,
         sd_notify,
         seccomp,
+        selinux,
         syncfs,
     )
 

@@ -160,15 +160,19 @@ def _stats_cells(name: str, before: dict[str, int], after: dict[str, int], windo
 
 
 def inspect(paths: Paths, wanted: Sequence[str]) -> str:
+    from .._converge import labels
+
     found = []
     for name in wanted:
         known(paths, name)
+        now, config = status(paths, name), read_json(f"{paths.bundle(name)}/config.json")
         found.append(
             {
                 "name": name,
                 "spec": spec(paths, name),
-                "status": status(paths, name),
-                "config": read_json(f"{paths.bundle(name)}/config.json"),
+                "status": now,
+                "security": labels.shown(int(now.get("pid") or 0), labels.of_config(config)),
+                "config": config,
                 "monitor": read_json(f"{paths.bundle(name)}/monitor.json"),
                 "log": paths.log(name),
                 "netns": paths.netns(name),

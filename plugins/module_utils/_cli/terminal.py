@@ -13,9 +13,11 @@ import socket
 import struct
 import sys
 import termios
+from threading import Thread
 from typing import Any
 
 from .._kernel import process as kernel
+from .._kernel.file import write_all
 from .._paths import Paths
 from .._runtime import exec as runtime_exec
 
@@ -26,6 +28,8 @@ def run(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool, tty
     """The command's exit code."""
     if tty:
         return _at_terminal(paths, name, spec, interactive=interactive)
+    if spec.get("selinuxLabel"):
+        return _through_pipes(paths, name, spec, interactive=interactive)
     # Until it is known where to, a signal waits; the new process has an empty mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -36,6 +40,53 @@ def run(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool, tty
         os.close(null)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     return started.wait()
+
+
+def _through_pipes(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool) -> int:
+    """A container's label lets it use pipes of ours; what our streams are, sshd's or a file of root's, it doesn't."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    theirs, ours = zip(os.pipe2(os.O_CLOEXEC), *(os.pipe2(os.O_CLOEXEC)[::-1] for dummy in range(2)))
+    try:
+        started = runtime_exec.exec(paths.runtime, name, spec, stdio=theirs)
+        _forward(started.pidfd)
+    finally:
+        for fd in theirs:
+            os.close(fd)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    feeder = Thread(target=_feed, args=(ours[0], interactive), daemon=True)
+    feeder.start()
+    _collect({ours[1]: 1, ours[2]: 2}, started.pidfd)
+    return started.wait()
+
+
+def _feed(sink: int, interactive: bool) -> None:
+    """Our stdin, until it or its reader ends; in a thread, as a command that does not read has something to say too."""
+    try:
+        while interactive:
+            data = os.read(0, 1 << 16)
+            if not data:
+                break
+            write_all(sink, data)
+    except OSError:
+        pass
+    os.close(sink)
+
+
+def _collect(sources: dict[int, int], pidfd: int) -> None:
+    """Until the command has ended and what it said is written, or nobody is left who could say more: what it left
+    behind may have its pipes for longer, and nobody waits for that."""
+    while sources:
+        ready = select.select([*sources, pidfd], [], [])[0]
+        said = [fd for fd in ready if fd != pidfd]
+        if not said:
+            return
+        for fd in said:
+            data = os.read(fd, 1 << 16)
+            if data:
+                write_all(sources[fd], data)
+            else:
+                del sources[fd]
+                os.close(fd)
 
 
 def _forward(pidfd: int) -> None:

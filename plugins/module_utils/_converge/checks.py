@@ -15,7 +15,7 @@ from .._cgroup.manager import layout
 from .._cgroup.offers import offers
 from .._errors import OptionError
 from .._kernel import caps, probe
-from . import aliases, attach, compile, limits, prepare
+from . import aliases, attach, compile, labels, limits, prepare
 from .container_options import parse_cpuset, tmpfs_target, volume_parts
 from .host import Host
 from .host_lacks import no_weight
@@ -37,6 +37,7 @@ def check(host: Host, name: str, spec: Spec, state: str) -> None:
     if state == "healthy" and compile.health(spec, around.image) is None:
         problem = f"needs a health check, and neither the declaration has one nor the image {spec['image']}"
         raise OptionError("state", state, f"{problem}; give it a healthcheck, or set state: started")
+    labels.check(host.paths, name, spec)
     _check_places(spec)
     limits.check(spec)
     _check_memory(spec)

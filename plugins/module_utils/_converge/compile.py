@@ -15,8 +15,9 @@ from .._errors import DependencyError, OptionError
 from .._image.store import Image
 from .._paths import Paths
 from . import limits, security
-from .container_options import CPU_PERIOD, HEALTHCHECK_DEFAULTS, volume_parts
+from .container_options import CPU_PERIOD, HEALTHCHECK_DEFAULTS, mount_words, volume_parts
 from .identity import Identity
+from .labels import Labels
 
 Spec = Mapping[str, Any]
 
@@ -42,6 +43,7 @@ class Surroundings:
     joined: Mapping[str, str] = field(default_factory=dict)  # namespace type: path under /proc/PID/ns
     volumes: Mapping[str, str] = field(default_factory=dict)  # name: directory on the host
     mounts: Mapping[str, str] = field(default_factory=dict)  # volumes' directory: file system mounted there
+    labels: Labels = field(default_factory=Labels)
 
 
 def arguments(spec: Spec, image: Image) -> list[str]:
@@ -250,7 +252,7 @@ def _tmpfs(entry: str) -> dict[str, Any]:
 def _volume(entry: str, volumes: Mapping[str, str]) -> dict[str, Any]:
     source, target, words = volume_parts(entry)
     spread = [] if any(word.endswith(("private", "slave", "shared")) for word in words) else ["rprivate"]
-    return _bind(source if source.startswith("/") else volumes[source], target, *words, *spread)
+    return _bind(source if source.startswith("/") else volumes[source], target, *mount_words(words), *spread)
 
 
 def secrets_directory(paths: Paths, name: str) -> str:
@@ -276,6 +278,8 @@ def config(spec: Spec, around: Surroundings) -> dict[str, Any]:
     }
     if spec["sysctls"]:
         linux["sysctl"] = dict(spec["sysctls"])
+    if around.labels.mount:
+        linux["mountLabel"] = around.labels.mount
     if not spec["privileged"]:
         linux["maskedPaths"] = list(security.MASKED_PATHS)
         linux["readonlyPaths"] = list(security.READONLY_PATHS)
@@ -316,6 +320,10 @@ def process(spec: Spec, around: Surroundings, args: list[str]) -> dict[str, Any]
         result["rlimits"] = rlimits(spec)
     if spec["oom_score_adj"]:
         result["oomScoreAdj"] = spec["oom_score_adj"]
+    if around.labels.process:
+        result["selinuxLabel"] = around.labels.process
+    if around.labels.apparmor:
+        result["apparmorProfile"] = around.labels.apparmor
     return result
 
 

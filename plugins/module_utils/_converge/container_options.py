@@ -186,15 +186,52 @@ def parse_volume(value: Any, option: str) -> str:
     if target == "/":
         raise OptionError(option, text, "mounts over the root; the image is there")
     words = [word for word in (parts[2] if len(parts) == 3 else "rw").split(",") if word]
-    known = {"ro", "rw", "noexec", "nosuid", "nodev", *_PROPAGATION}
+    known = {"ro", "rw", "noexec", "nosuid", "nodev", *_PROPAGATION, *RELABEL}
     for word in words:
         if word not in known:
             raise OptionError(option, text, f"has the mode {word}; use {', '.join(sorted(known))}")
-    _refuse_contradiction(words, (("ro", "rw"), _PROPAGATION), text, option)
+    _refuse_contradiction(words, (("ro", "rw"), _PROPAGATION, RELABEL), text, option)
+    if relabel_word(words) and source in NEVER_RELABELLED:
+        problem = f"would give all files below {source} a label for containers, and programs of the host lose them"
+        raise OptionError(option, text, problem, hint=f"leave the {relabel_word(words)} out")
     access = "ro" if "ro" in words else "rw"
     return ":".join((source, target, ",".join([access, *sorted(set(words) - {"ro", "rw"})])))
 
 
+# SELinux labels for what all containers share, and for what is one's own (docker's words). No mount option.
+RELABEL = ("z", "Z")
+# As docker and podman have it (go-selinux, "exclude_paths").
+_TOPS = (
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "home",
+    "lib",
+    "lib64",
+    "media",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "srv",
+)
+_MORE = (
+    "sys",
+    "tmp",
+    "usr",
+    "usr/local",
+    "var",
+    "var/lib",
+    "var/log",
+    "var/run",
+    "etc/passwd",
+    "etc/pki",
+    "etc/shadow",
+)
+NEVER_RELABELLED = frozenset(("/", *(f"/{path}" for path in (*_TOPS, *_MORE))))
 _PROPAGATION = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 
 
@@ -213,6 +250,51 @@ def volume_parts(volume: str) -> tuple[str, str, list[str]]:
     """(source, target, mode words) of a canonical volume."""
     source, target, mode = volume.split(":")
     return source, target, mode.split(",")
+
+
+def relabel_word(words: Iterable[str]) -> str:
+    """z, Z, or empty."""
+    return next((word for word in words if word in RELABEL), "")
+
+
+def mount_words(words: Iterable[str]) -> list[str]:
+    """Those that mount(8) knows."""
+    return [word for word in words if word not in RELABEL]
+
+
+def parse_security_opt(value: Any, option: str) -> str:
+    """``label=…`` or ``apparmor=…``, as docker and podman have them; canonical with = after the kind."""
+    text = parse_word(value, option)
+    kind, separator, rest = text.partition("=" if "=" in text.partition(":")[0] else ":")
+    if not rest or not separator or kind not in ("label", "apparmor"):
+        hint = "use label=disable, label=type:T, label=level:L, label=user:U, label=role:R, apparmor=PROFILE"
+        raise OptionError(option, text, "is no security option", hint=hint)
+    if kind == "label" and rest != "disable":
+        part, dummy, word = rest.partition(":")
+        pattern = _LABEL_PARTS.get(part)
+        if pattern is None:
+            raise OptionError(option, text, f"sets {part}; a label has {', '.join(_LABEL_PARTS)}, or disable")
+        if not re.fullmatch(pattern, word):
+            raise OptionError(option, text, f"has no {part} that SELinux could have: {word!r}")
+    return f"{kind}={rest}"
+
+
+_LABEL_WORD = r"[A-Za-z0-9_.-]+"
+_LABEL_PARTS = {
+    **dict.fromkeys(("user", "role", "type", "filetype"), _LABEL_WORD),
+    "level": r"s\d+(-s\d+)?(:c\d+([.,]c\d+)*)?",
+}
+
+
+def parse_security_opts(value: Any, option: str) -> list[str]:
+    entries: list[str] = listing(parse_security_opt, ordered=False)(value, option)
+    kinds = [entry.partition(":")[0] if entry.startswith("label=") else "apparmor" for entry in entries]
+    for kind, count in Counter(kinds).items():
+        if count > 1:
+            raise OptionError(option, value, f"has {kind} twice; give one")
+    if "label=disable" in kinds and len([kind for kind in kinds if kind.startswith("label=")]) > 1:
+        raise OptionError(option, value, "sets a part of the label and disables it; give one of both")
+    return entries
 
 
 def parse_volumes(value: Any, option: str) -> list[str]:
@@ -559,6 +641,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("capabilities", listing(parse_capability, ordered=False), "list", elements="str", default=[], cost=restart),
     Option("cap_drop", listing(parse_capability, ordered=False), "list", elements="str", default=[], cost=restart),
     flag("privileged", cost=restart),
+    Option("security_opts", parse_security_opts, "list", elements="str", default=[], cost=restart),
     Option("pid_mode", container_or("host", "private"), default="private", cost=restart),
     Option("ipc_mode", container_or("host", "private", "shareable"), default="private", cost=restart),
     Option("uts", choice("host", "private"), choices=("host", "private"), default="private", cost=restart),

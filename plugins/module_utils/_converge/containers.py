@@ -15,7 +15,7 @@ from typing import Any, Optional
 from .._errors import OptionError
 from .._network import names, sandbox
 from .._paths import Paths
-from . import attach, checks, drift, lifecycle, live, networks, prepare, secrets, store, users, volumes
+from . import attach, checks, drift, labels, lifecycle, live, networks, prepare, secrets, store, users, volumes
 from .container_options import OPTIONS, defaults
 from .host import Host
 from .lifecycle import nothing
@@ -283,6 +283,6 @@ def _apply_to_process(host: Host, name: str, pid: int, spec: Spec, old: Spec, op
     if "volumes" in options:
         live.apply_volumes(host, name, pid, spec, old)
     if "secrets" in options and spec["secrets"] and old.get("secrets"):
-        secrets.write(host.paths, name, spec["secrets"])
+        secrets.write(host.paths, name, spec["secrets"], labels.of(host.paths, name, spec))
     elif "secrets" in options:
         live.swap_secrets(host, name, pid, spec)

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._network import observe, sandbox, veth
-from . import attach, limits, live
+from . import attach, labels, limits, live
 from .container_options import volume_parts
 from .host import Host
 from .inside import mounted_at
+from .volumes import source
 
 Spec = Mapping[str, Any]
 
@@ -30,7 +31,7 @@ class Drift:
 def find(host: Host, name: str, spec: Spec, pid: int, lines: Mapping[str, str]) -> list[Drift]:
     """``lines`` are names.network_lines of the container's networks."""
     try:
-        found = _resources(host, name, spec) + _process(pid, spec) + _volumes(spec, pid)
+        found = _resources(host, name, spec) + _process(pid, spec) + _volumes(spec, pid) + _labels(host, name, spec)
         return found + _network(host, name, spec, pid) + _names(host, name, spec, lines)
     except (FileNotFoundError, ProcessLookupError):
         return []  # it ended while we looked; that is seen elsewhere
@@ -87,6 +88,16 @@ def _process(pid: int, spec: Spec) -> list[Drift]:
 def _volumes(spec: Spec, pid: int) -> list[Drift]:
     there = [entry for entry in spec["volumes"] if mounted_at(pid, volume_parts(entry)[1])]
     return [Drift("volumes", there, spec["volumes"])] if there != spec["volumes"] else []
+
+
+def _labels(host: Host, name: str, spec: Spec) -> list[Drift]:
+    own = labels.of(host.paths, name, spec)
+    if not own.mount:
+        return []
+    named = [volume_parts(entry)[0] for entry in spec["volumes"]]
+    sources = {volume: source(host.paths, volume) for volume in named if not volume.startswith("/")}
+    wrong = labels.wrong_volumes(spec, own, sources)
+    return [Drift(f"volumes: label of {path}", present, wanted) for path, present, wanted in wrong]
 
 
 def _network(host: Host, name: str, spec: Spec, pid: int) -> list[Drift]:

@@ -15,10 +15,11 @@ from typing import Any, Optional
 from .._cgroup.manager import ROOT, controllers, layout
 from .._cgroup.offers import offers
 from .._errors import DependencyError, VesselError
-from .._kernel import caps, probe, seccomp
+from .._kernel import apparmor, caps, probe, seccomp
 from .._kernel import namespaces as ns
 from .._network import library
 from .._paths import Paths, booted_by_systemd
+from . import labels
 from .compile import INIT_HOST
 from .host_lacks import lacks
 
@@ -197,8 +198,10 @@ def security() -> Facts:
     limits, oom = probe.raised_limits(), probe.lowered_oom_score()
     return {
         "lsms": probe.security_modules(),
-        "apparmor": _is("/sys/module/apparmor/parameters/enabled", "Y"),
+        "apparmor": apparmor.enabled(),
+        "apparmor_parser": apparmor.parser(),
         "selinux": {"1": "enforcing", "0": "permissive"}.get(_text("/sys/fs/selinux/enforce"), "off"),
+        "selinux_container_types": labels.contexts() is not None,
         "seccomp": _seccomp(),
         "capabilities_lacking": sorted(known - held),
         "raise_hard_limits": {"available": not limits, "problem": limits},
@@ -222,10 +225,6 @@ def _text(path: str) -> str:
             return file.read().strip()
     except OSError:
         return ""
-
-
-def _is(path: str, word: str) -> bool:
-    return _text(path) == word
 
 
 def supervisor(paths: Paths) -> Facts:

@@ -172,6 +172,14 @@ def _security(facts: Facts) -> Iterator[Lack]:
     if not security["lower_oom_score"]["available"]:
         because = "it can't be lowered here, as CAP_SYS_RESOURCE is missing"
         yield _lack("container.oom_score_adj", because, "use 0 or more")
+    if security["selinux"] != "off" and not security["selinux_container_types"]:
+        because = "the SELinux policy has no types for containers, so they have no label of their own"
+        yield _lack("container.security_opts", because, "load one that has; the role vessel.host.setup does")
+    if security["apparmor"] and not security["apparmor_parser"]:
+        because = (
+            "apparmor_parser is not installed, so no container has an AppArmor profile unless it names a loaded one"
+        )
+        yield _lack("container.security_opts", because, "install the package apparmor")
     seccomp = security["seccomp"]
     if not seccomp["available"]:
         yield _lack("container", "this kernel has no seccomp filters", "use a kernel with CONFIG_SECCOMP_FILTER")

@@ -17,7 +17,7 @@ from typing import Any
 from .._kernel.file import remove_tree
 from .._network import sandbox
 from .._paths import Paths
-from . import attach, jobs, prepare, secrets, store
+from . import attach, jobs, labels, prepare, secrets, store
 from .container_options import defaults
 from .host import Host
 from .jobs import Call, Job
@@ -122,6 +122,7 @@ def make_ready(host: Host, name: str, spec: Spec) -> None:
 def _furnish(host: Host, name: str, spec: Spec) -> None:
     """Writable layer, and the place of its names."""
     prepare.home(host, name, prepare.image_of(host, spec))
+    labels.assign_level(host.paths, name)
     prepare.place(host.paths, name)
     attach.touch(host, name, [endpoint.network for endpoint in host.attachments[name].endpoints])
 

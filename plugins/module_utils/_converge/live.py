@@ -20,8 +20,8 @@ from .._kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, open_root, o
 from .._rootfs import ops
 from .._rootfs import options as mount_options
 from .._rootfs import target as target_place
-from . import attach, compile, lifecycle, limits, secrets
-from .container_options import tmpfs_target, volume_parts
+from . import attach, compile, labels, lifecycle, limits, secrets
+from .container_options import mount_words, tmpfs_target, volume_parts
 from .host import Host
 from .inside import inside, mounted_at
 
@@ -256,6 +256,8 @@ def apply_volumes(host: Host, name: str, pid: int, spec: Spec, before: Spec) -> 
     here = [bind for bind in _beside(own, old) if mounted_at(pid, bind[1], bind[0])]
     for source, target, dummy in filter(moves, reversed([*old, *here])):
         unmount_volume(pid, target, source)
+    sources = {volume_parts(entry)[0]: bind[0] for entry, bind in zip(spec["volumes"], new)}
+    labels.label_volumes(spec, labels.of(host.paths, name, spec), sources)
     for source, target, words in filter(moves, [*new, *_beside(own, new)]):
         mount_volume(pid, source, target, words)
 
@@ -289,14 +291,14 @@ def _binds(host: Host, spec: Spec) -> list[Bind]:
     found = []
     for source, target, words in map(volume_parts, spec["volumes"]):
         path = source if source.startswith("/") else volume_source(host.paths, source)
-        found.append((path, target, tuple(words)))
+        found.append((path, target, tuple(mount_words(words))))
     return found
 
 
 def swap_secrets(host: Host, name: str, pid: int, spec: Spec) -> None:
     """The first secret brings the directory, the last takes it away."""
     if spec["secrets"]:
-        secrets.write(host.paths, name, spec["secrets"])
+        secrets.write(host.paths, name, spec["secrets"], labels.of(host.paths, name, spec))
         source = compile.secrets_directory(host.paths, name)
         mount_volume(pid, source, compile.SECRETS_INSIDE, compile.SECRETS_MODE)
     else:

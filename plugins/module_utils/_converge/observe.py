@@ -10,7 +10,7 @@ from typing import Any
 from .._cgroup.manager import open_manager
 from .._errors import KernelError, NotFoundError
 from .._paths import Paths
-from . import prepare, store
+from . import labels, lifecycle, prepare, store
 from .containers import shown
 from .host import Host
 
@@ -67,6 +67,7 @@ def _fact(host: Host, name: str) -> dict[str, Any]:
         "image": spec["image"],
         "image_id": spec.get("image_id", ""),
         "labels": spec["labels"],
+        "security": labels.shown(pid, labels.of(host.paths, name, lifecycle.revived(spec))),
         "networks": _networks(host, name),
         "published_ports": _ports(host, name),
         "limits": _limits(host, name),

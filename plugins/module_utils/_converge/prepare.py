@@ -16,7 +16,7 @@ from .._image.store import Image
 from .._kernel.file import holds, make_like, remove_tree, write_atomic
 from .._kernel.process import alive
 from .._paths import Paths
-from . import compile, identity, secrets, store, users
+from . import compile, identity, labels, secrets, store, users
 from .container_options import volume_parts
 from .host import Host
 
@@ -85,6 +85,7 @@ def surroundings(host: Host, name: str, spec: Spec) -> compile.Surroundings:
         _joined(host, spec),
         _volumes(host, spec),
         _mounts(host.paths, spec),
+        labels.of(host.paths, name, spec),
     )
 
 
@@ -199,14 +200,26 @@ def bundle(host: Host, name: str, spec: Spec) -> None:
     directory = host.paths.bundle(name)
     place(host.paths, name)
     if spec["secrets"]:
-        secrets.write(host.paths, name, spec["secrets"])
+        secrets.write(host.paths, name, spec["secrets"], around.labels)
     else:
         secrets.remove(host.paths, name)
-    for file in compile.NAME_FILES:
-        os.close(os.open(f"{host.paths.etc(name)}/{file}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    _label(host.paths, name, spec, around)
     _write(f"{directory}/config.json", compile.config(spec, around))
     _write(f"{directory}/monitor.json", compile.monitor(spec, around))
     applied(host.paths, name, {**spec, "image_id": around.image.id})
+
+
+def _label(paths: Paths, name: str, spec: Spec, around: compile.Surroundings) -> None:
+    """Files that processes with the container's label and profile will need: its names, its log, its volumes."""
+    files = [(f"{paths.etc(name)}/{file}", 0o644) for file in compile.NAME_FILES]
+    if around.labels.mount and spec["log_driver"] == "file":
+        files.append((paths.log(name), 0o640))
+    for path, mode in files:
+        flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        os.close(os.open(path, flags, mode))
+    labels.label_files(around.labels, paths.etc(name), *(path for path, dummy in files))
+    labels.label_volumes(spec, around.labels, around.volumes)
+    labels.load_profile(around.labels)
 
 
 def monitor(host: Host, name: str, spec: Spec) -> None:

@@ -25,6 +25,7 @@ from .._kernel import mount as m
 from .._kernel.file import remove_tree, write_atomic
 from .._paths import Paths
 from . import compile, store
+from .labels import UNLABELLED, Labels, label_files
 
 Secret = Mapping[str, Any]
 _KEY = ".key"  # no container's name begins with a dot
@@ -93,12 +94,13 @@ def _same_content(key: Optional[bytes], owner: str, declared: Secret, present: S
 # in memory
 
 
-def write(paths: Paths, name: str, secrets: Sequence[Secret]) -> None:
-    """A directory is bound inside, so that a file that is replaced is seen."""
+def write(paths: Paths, name: str, secrets: Sequence[Secret], own: Labels = UNLABELLED) -> None:
+    """A directory is bound inside, so that a file that is replaced is seen. What is made in it has its type."""
     with store.lock(paths, "secrets", "all"):
         _mount(paths)
         directory = compile.secrets_directory(paths, name)
         os.makedirs(directory, mode=0o755, exist_ok=True)
+        label_files(own, directory)
         wanted = {secret["name"]: secret for secret in secrets}
         for file in os.listdir(directory):
             if file not in wanted:

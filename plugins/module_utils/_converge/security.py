@@ -53,6 +53,32 @@ DEVICE_RULES: tuple[dict[str, Any], ...] = ({"allow": False, "access": "rwm"},)
 PRIVILEGED_DEVICE_RULES: tuple[dict[str, Any], ...] = ({"allow": True, "access": "rwm"},)
 
 
+# AppArmor's part: what a process with all capabilities of the container must not do to the host all the same. Globs
+# with [^...] are how that language says "all but": below /sys/fs a container writes to its own cgroup alone.
+APPARMOR_PROFILE = "vessel-default"
+APPARMOR_TEXT = """
+profile vessel-default flags=(attach_disconnected,mediate_deleted) {
+  network,
+  capability,
+  file,
+  umount,
+  signal (receive) peer=unconfined,
+  signal (send, receive) peer=vessel-default,
+  ptrace (trace, read, tracedby, readby) peer=vessel-default,
+
+  deny mount,
+  deny /proc/* w,
+  deny /proc/{acpi,bus,fs,irq,scsi,sys,tty}/** wklx,
+  deny /proc/{kcore,kmem,mem,sysrq-trigger} rwklx,
+  deny /sys/[^f]*/** wklx,
+  deny /sys/f[^s]*/** wklx,
+  deny /sys/fs/[^c]*/** wklx,
+  deny /sys/fs/c[^g]*/** wklx,
+  deny /sys/{firmware,devices/virtual/powercap,kernel/security}/** rwklx,
+}
+"""
+
+
 def device_rules(*, privileged: bool = False) -> list[dict[str, Any]]:
     """The rules to begin with; later ones override earlier ones."""
     return [dict(rule) for rule in (PRIVILEGED_DEVICE_RULES if privileged else DEVICE_RULES)]

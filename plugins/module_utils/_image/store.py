@@ -28,6 +28,7 @@ from typing import Any, Optional
 
 from .._errors import NotFoundError, StoreError
 from .._kernel.file import fsync_directory, remove_tree, write_atomic
+from .._kernel.selinux import container_label, set_file_label
 from .._kernel.syncfs import syncfs
 from .._paths import Paths
 from . import housekeeping
@@ -199,10 +200,17 @@ class Store:
                 break
             os.close(fd)
         try:
+            self._label(fd)
             _make(self.keys_dir, self.images_dir, self.names_dir)
             yield
         finally:
             os.close(fd)
+
+    def _label(self, fd: int) -> None:
+        """What is made below a directory has its type: one that containers may read, as container engines have it."""
+        label = container_label("ro_file")
+        if label:
+            set_file_label(fd, label)
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Work]:

@@ -11,6 +11,7 @@ from typing import Optional
 
 from .._errors import KernelError
 from .._kernel import mount as m
+from .._kernel.selinux import set_file_label
 from . import remount, target
 from .copyup import Copied, fill, read_tree
 from .options import ATTRIBUTES, MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MountOptions
@@ -135,7 +136,7 @@ class Root(Operation):
 def _long_overlay(options: MountOptions) -> int:
     """mount(2) takes one page of options, and leaves it to a path to find what was mounted, which may lie where the
     root of a user namespace can't go; fsconfig takes a layer at a time (Linux 6.5)."""
-    words = [word.partition("=") for word in options.data.split(",")]
+    words = [word.partition("=") for word in _split(options.data)]
     lower = next((value.split(":") for key, dummy, value in words if key == "lowerdir"), [])
     rest = [word for word in words if word[0] != "lowerdir"]
     try:
@@ -147,6 +148,18 @@ def _long_overlay(options: MountOptions) -> int:
     return _by_numbers(lower, rest, options.flags)
 
 
+def _split(data: str) -> list[str]:
+    """Commas in quotes part nothing."""
+    words, quoted = [""], False
+    for letter in data:
+        quoted ^= letter == '"'
+        if letter == "," and not quoted:
+            words.append("")
+        else:
+            words[-1] += letter
+    return words
+
+
 def _by_fsconfig(lower: list[str], rest: list[tuple[str, str, str]], flags: int) -> int:
     fs = m.fsopen("overlay")
     try:
@@ -154,7 +167,7 @@ def _by_fsconfig(lower: list[str], rest: list[tuple[str, str, str]], flags: int)
             m.fsconfig(fs, m.FSCONFIG_SET_STRING, "lowerdir+", layer)
         for key, equals, value in rest:
             if equals:
-                m.fsconfig(fs, m.FSCONFIG_SET_STRING, key, value)
+                m.fsconfig(fs, m.FSCONFIG_SET_STRING, key, value.strip('"'))  # quotes are mount(2)'s alone
             else:
                 m.fsconfig(fs, m.FSCONFIG_SET_FLAG, key)
         m.fsconfig(fs, m.FSCONFIG_CMD_CREATE)
@@ -188,11 +201,12 @@ def _by_numbers(lower: list[str], rest: list[tuple[str, str, str]], flags: int) 
 class FileSystem(Operation):
     """Mount a file system of its own kind: proc, tmpfs, sysfs, mqueue, devpts …"""
 
-    def __init__(self, fstype: str, source: str, destination: str, options: MountOptions) -> None:
+    def __init__(self, fstype: str, source: str, destination: str, options: MountOptions, label: str = "") -> None:
         self.fstype = fstype
         self.source = source
         self.destination = destination
         self.options = options
+        self.label = label  # SELinux, of its top
 
     def describe(self) -> str:
         return f"mount {self.fstype} on {self.destination}"
@@ -207,7 +221,7 @@ class FileSystem(Operation):
             raise named(error, self.describe()) from None
         finally:
             os.close(place)
-        if copied is not None or self.options.propagation:
+        if copied is not None or self.options.propagation or self.label:
             self._finish(context, copied)
 
     def _finish(self, context: Context, copied: Optional[Copied]) -> None:
@@ -215,6 +229,8 @@ class FileSystem(Operation):
         try:
             if copied is not None:
                 fill(mounted, copied)
+            if self.label:
+                set_file_label(mounted, self.label)
             for propagation in self.options.propagation:
                 m.mount("none", target.by_fd(mounted), None, propagation)
         finally:

@@ -16,7 +16,7 @@ from .ops import Bind, FileSystem, Operation, PrivateParent, Propagation, Remoun
 from .options import PROPAGATION, parse
 from .protect import Mask, ReadOnly
 
-# SELinux has labels of its own for what is in these.
+# SELinux has labels of its own for what is in these; mqueue takes no context=, and is labelled once it is mounted.
 _UNLABELLED = ("proc", "sysfs", "mqueue")
 
 
@@ -25,9 +25,11 @@ def operations(config: Mapping[str, Any], bundle: str, groups: Mapping[str, str]
     linux = config.get("linux") or {}
     mounts = list(config.get("mounts") or [])
     result: list[Operation] = [_outer(linux, mounts)]
+    label = linux.get("mountLabel") or ""
     if mounts and mounts[0]["destination"] == "/":
         root = mounts.pop(0)
-        result.append(Root(root.get("type", ""), root.get("source", ""), parse(root.get("options") or [])))
+        options = parse([*(root.get("options") or []), *_context(label, root.get("type", ""))])
+        result.append(Root(root.get("type", ""), root.get("source", ""), options))
     else:
         result.append(Root())
     late: list[Operation] = []
@@ -40,7 +42,7 @@ def operations(config: Mapping[str, Any], bundle: str, groups: Mapping[str, str]
         elif entry.get("type") in ("cgroup", "cgroup2"):
             _cgroup(entry, groups, own_cgroups, result, late)
         else:
-            _file_system(entry, linux.get("mountLabel") or "", result, late)
+            _file_system(entry, label, result, late)
     if not any(_path(entry) == "/dev" and _is_bind(entry) for entry in mounts):
         result.append(DefaultDevices())
     result += [_node(entry) for entry in linux.get("devices") or []]
@@ -79,16 +81,21 @@ def _is_bind(entry: Mapping[str, Any]) -> bool:
     return entry.get("type") == "bind" or bool({"bind", "rbind"} & set(entry.get("options") or []))
 
 
+def _context(label: str, kind: str) -> list[str]:
+    """In quotes, for its categories have commas between them (mount(8), "context=")."""
+    return [f'context="{label}"'] if label and kind and kind not in (*_UNLABELLED, "bind") else []
+
+
 def _file_system(entry: Mapping[str, Any], label: str, result: list[Operation], late: list[Operation]) -> None:
     """A read-only tmpfs is filled first: mount points of others may have to be made in it."""
     kind = entry.get("type") or "none"
-    context = [f'context="{label}"'] if label and kind not in _UNLABELLED else []
-    options = parse([*(entry.get("options") or []), *context])
+    options = parse([*(entry.get("options") or []), *_context(label, kind)])
     wait = kind == "tmpfs" and options.flags & m.MS_RDONLY
     if wait:
         late.append(Remount(entry["destination"], options.flags))
     source = entry.get("source") or kind
-    result.append(FileSystem(kind, source, entry["destination"], options.writable() if wait else options))
+    options = options.writable() if wait else options
+    result.append(FileSystem(kind, source, entry["destination"], options, label if kind == "mqueue" else ""))
 
 
 def _cgroup(

@@ -169,6 +169,8 @@ def _keep_only_own(child: Child) -> None:
 
 def _names(child: Child) -> None:
     if child.keyring:
+        child.step = "keyring"
+        launch.set_key_label(child.plan)
         process.join_session_keyring()
     if child.hostname:
         child.step = "hostname"

@@ -40,6 +40,7 @@ class Plan:
         self.rlimits = [_rlimit(limit) for limit in spec.get("rlimits") or []]
         self.oom_score_adj = spec.get("oomScoreAdj")
         self.label = _label(spec)
+        self.key_label: str = spec.get("selinuxLabel") or ""
         self.seccomp, self.seccomp_flags = program, flags
 
 
@@ -129,6 +130,17 @@ def set_label(plan: Plan) -> None:
         hint = "the profile or label must be loaded on this host"
         text = f"label {content}: {os.strerror(code)} [{errno.errorcode.get(code, code)}]"
         raise StartError(text, errno=code, hint=hint) from None
+
+
+def set_key_label(plan: Plan) -> None:
+    """The session keyring that is made next is the container's (proc_pid_attr(5), keycreate)."""
+    if not plan.key_label:
+        return
+    fd = os.open("/proc/self/attr/keycreate", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, plan.key_label.encode())
+    finally:
+        os.close(fd)
 
 
 def set_home(plan: Plan) -> None:
