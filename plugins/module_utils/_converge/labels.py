@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -117,18 +117,22 @@ def read_level(paths: Paths, name: str) -> str:
         return ""
 
 
-def assign_level(paths: Paths, name: str) -> None:
-    """A pair that no other container of the installation has, kept until it is removed."""
-    if contexts() is None or read_level(paths, name):
+def assign_levels(paths: Paths, names: Iterable[str]) -> None:
+    """Pairs that no other container of the installation has, kept until they are removed."""
+    missing = [name for name in names if not read_level(paths, name)] if contexts() else []
+    if not missing:
         return
     with store.lock(paths, "levels", "all"):
         taken = {read_level(paths, other) for other in store.names(paths, KIND)}
-        write_atomic(_level_path(paths, name), free_level(taken).encode(), mode=0o600)
+        for name in missing:
+            level = free_level(taken)
+            taken.add(level)
+            # One that a power cut took is chosen anew, as nobody has run with it since.
+            write_atomic(_level_path(paths, name), level.encode(), mode=0o600, durable=False)
 
 
-def free_level(taken: Iterable[str]) -> str:
-    """Of half a million pairs one that is not taken, in the order in which the kernel prints them."""
-    used = set(taken)
+def free_level(used: Collection[str]) -> str:
+    """Of half a million pairs one that is not taken, in the order in which the kernel prints them; ``used`` are those that are."""
     while True:
         first, second = sorted(random.sample(range(CATEGORIES), 2))
         level = f"s0:c{first},c{second}"

@@ -11,7 +11,7 @@ containers.py; how it is changed under its process stands there too.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._kernel.file import remove_tree
@@ -98,11 +98,12 @@ def declared(host: Host, name: str, spec: Spec) -> Spec:
     return prepare.stored(host.paths, name, {**spec, "image_id": image.id if image else ""})
 
 
-def reserve(host: Host, made: Iterable[tuple[str, Mapping[str, Any]]], *, starting: bool = True) -> None:
-    """Addresses and ports; those of containers that are ``starting`` come into force with the next commit.
+def reserve(host: Host, made: Sequence[tuple[str, Mapping[str, Any]]], *, starting: bool = True) -> None:
+    """What is a container's alone: addresses, ports, SELinux's categories; those of containers that are ``starting`` come into force with the next commit.
 
     OptionError when another task took meanwhile what is declared.
     """
+    labels.assign_levels(host.paths, [name for name, dummy in made])
     with store.lock(host.paths, "endpoints", "all"):
         host.__dict__.pop("attachments", None)
         host.__dict__.pop("_taken", None)
@@ -122,7 +123,6 @@ def make_ready(host: Host, name: str, spec: Spec) -> None:
 def _furnish(host: Host, name: str, spec: Spec) -> None:
     """Writable layer, and the place of its names."""
     prepare.home(host, name, prepare.image_of(host, spec))
-    labels.assign_level(host.paths, name)
     prepare.place(host.paths, name)
     attach.touch(host, name, [endpoint.network for endpoint in host.attachments[name].endpoints])
 
