@@ -166,6 +166,7 @@ EVERYTHING: dict[str, Any] = {
     "hostname": "lion",
     "domainname": "example.org",
     "labels": {"a": "b"},
+    "security_opts": ["label=disable"],
     "networks": [{"name": "two", "ipv4_address": f"{NET}2.50", "ipv6_address": f"{SIX}::50", "aliases": ["w"],
                   "mac_address": "02:42:00:00:00:50"}, {"name": "one"}],
     "published_ports": [f"{PORT + 5}:80", f"{PORT + 6}:53/udp"],

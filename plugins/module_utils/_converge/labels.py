@@ -132,7 +132,7 @@ def assign_levels(paths: Paths, names: Iterable[str]) -> None:
 
 
 def free_level(used: Collection[str]) -> str:
-    """Of half a million pairs one that is not taken, in the order in which the kernel prints them; ``used`` are those that are."""
+    """Of half a million pairs one that is not ``used``, in the order in which the kernel prints them."""
     while True:
         first, second = sorted(random.sample(range(CATEGORIES), 2))
         level = f"s0:c{first},c{second}"

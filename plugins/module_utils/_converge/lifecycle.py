@@ -99,7 +99,9 @@ def declared(host: Host, name: str, spec: Spec) -> Spec:
 
 
 def reserve(host: Host, made: Sequence[tuple[str, Mapping[str, Any]]], *, starting: bool = True) -> None:
-    """What is a container's alone: addresses, ports, SELinux's categories; those of containers that are ``starting`` come into force with the next commit.
+    """What is each one's alone: addresses, ports, SELinux's categories.
+
+    What containers that are ``starting`` publish comes into force with the next commit.
 
     OptionError when another task took meanwhile what is declared.
     """
