@@ -117,6 +117,12 @@ def test_the_kernel_has_the_limit(host, file, value):
     assert host.file(f"{GROUP}/{file}").content_string.strip() == value
 
 
+@pytest.mark.parametrize("above", ["/vessel.slice", SCOPE])
+def test_a_reservation_holds_against_other_groups(host, above):
+    """The kernel protects a group by no more than those above it have."""
+    assert host.file(f"/sys/fs/cgroup{above}/memory.low").content_string.strip() == str(16 << 20)
+
+
 def test_the_group_is_the_process_own(host, web):
     assert host.file(f"/proc/{web}/cgroup").content_string.strip() == f"0::{SCOPE}/container"
     assert str(web) in host.file(f"{GROUP}/cgroup.procs").content_string.split()

@@ -10,6 +10,7 @@ anew when it likes.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Optional
 
@@ -76,7 +77,14 @@ class ScopedV1(Scoped, ManagerV1):
 
 
 class ScopedV2(Scoped, ManagerV2):
-    pass
+    def protect(self, directory: str, values: dict[str, int]) -> None:
+        names = {"memory.low": "MemoryLow", "memory.min": "MemoryMin"}
+        properties = [(names[file], ("t", value % 2**64)) for file, value in values.items()]
+        unit = os.path.basename(directory)
+        try:
+            _bus.call(*_SYSTEMD, "SetUnitProperties", ("s", "b", "a(sv)"), unit, True, properties)
+        except BusError as error:
+            raise StartError(f"unit {unit}: {error.message}", step="cgroup", hint=error.hint) from None
 
 
 def _start(scope: str, above: str, pid: int) -> None:

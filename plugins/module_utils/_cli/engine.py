@@ -56,6 +56,7 @@ def _cgroup_v2() -> None:
         freezer,
         manager,
         memory,
+        protection,
     )
 
 

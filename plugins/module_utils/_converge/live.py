@@ -68,7 +68,11 @@ def defaults(host: Host) -> dict[str, Any]:
     cache = host.__dict__
     if "_default_limits" not in cache:
         parent = open_manager(host.paths.cgroups)
-        cache["_default_limits"] = parent.read() if parent.exists() else {}
+        limits = parent.read() if parent.exists() else {}
+        if parent.unified():
+            # But for what it has because containers are in it (_cgroup/v2/protection.py).
+            merge(limits, {"memory": {"reservation": 0}, "unified": {"memory.min": "0"}} if limits else {})
+        cache["_default_limits"] = limits
     result: dict[str, Any] = cache["_default_limits"]
     return result
 

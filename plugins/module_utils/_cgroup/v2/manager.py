@@ -12,9 +12,9 @@ from typing import Any, Optional
 from ..._errors import KernelError
 from .. import hugetlb, pids, pressure
 from ..cpuset import canonical
-from ..files import mkdirs, read_optional, write
+from ..files import UNLIMITED, mkdirs, read_optional, write
 from ..manager import Manager, Resources, merge
-from . import blkio, cpu, cpuset, devices, freezer, memory
+from . import blkio, cpu, cpuset, devices, freezer, memory, protection
 
 _APPLY: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio, devices, hugetlb)
 _READ: tuple[Any, ...] = (memory, cpu, cpuset, pids, blkio, hugetlb)
@@ -56,6 +56,12 @@ class ManagerV2(Manager):
             if "/" in name:
                 raise KernelError(f"write {value} to", name, errno.EINVAL, hint="it must be a file's name")
             write(f"{self._directory}/{name}", value)
+        protection.pass_up(self._directory, self.root, self.protect)
+
+    def protect(self, directory: str, values: dict[str, int]) -> None:
+        """Write the protections of a group that others are in."""
+        for name, value in values.items():
+            write(f"{directory}/{name}", "max" if value == UNLIMITED else value)
 
     def _lead(self, controller: str) -> None:
         """Share out one that systemd knows nothing of, from the root down: it neither does so nor minds."""
