@@ -22,9 +22,8 @@ from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 from ansible_collections.vessel.host.plugins.module_utils._runtime import state as states
 
 COLLECTIONS = Path(__file__).parents[2] / "collection"
+_PATH = "import os, sys; sys.path.insert(0, sys.argv[1])"
 _PROGRAM = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
 from ansible_collections.vessel.host.plugins.module_utils._monitor.server import main
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 main(Paths.at(sys.argv[2]), version="test", idle_exit=2 * (len(sys.argv) > 3), ready=lambda: os.write(1, b"ready"))
@@ -119,13 +118,13 @@ class Site:
             result[key] = {**result.get(key, {}), **value} if isinstance(value, dict) else value
         return result
 
-    def supervise(self, *, idle_exit: bool = False) -> Client:
-        """Start the supervisor; a client of it."""
+    def supervise(self, *, idle_exit: bool = False, first: str = "") -> Client:
+        """Start the supervisor; a client of it. ``first`` is Python that its process runs before."""
         os.makedirs(self.paths.run, exist_ok=True)
         more = ["idle"] if idle_exit else []
         with open(f"{self.paths.run}/monitor.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _PROGRAM, str(COLLECTIONS), str(self.root), *more],
+                [sys.executable, "-I", "-c", f"{_PATH}\n{first}{_PROGRAM}", str(COLLECTIONS), str(self.root), *more],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

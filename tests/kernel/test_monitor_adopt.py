@@ -29,11 +29,58 @@ def known(code: int) -> set[Optional[int]]:
     return {code} if version >= (6, 15) else {code, None}
 
 
+# The kernel refuses PIDFD_GET_INFO, as before Linux 6.13; the containers have the filter too, and do not care.
+NO_PIDFD_INFO = """
+from ansible_collections.vessel.host.plugins.module_utils._kernel import pidfd, seccomp
+argument = {"index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": 0xFFFFFFFF, "valueTwo": pidfd.PIDFD_GET_INFO}
+refused = {"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": 25, "args": [argument]}
+seccomp.install(seccomp.compile({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}))
+"""
+# The supervisor has a parent that gets its children, and reaps them at once as systemd does.
+REAPED = """
+import signal
+from ansible_collections.vessel.host.plugins.module_utils._kernel import process
+process.set_child_subreaper()
+if os.fork():
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        signal.pause()
+"""
+OTHER_NETWORK = """
+from ansible_collections.vessel.host.plugins.module_utils._kernel import namespaces
+namespaces.unshare(namespaces.CLONE_NEWNET)
+"""
+
+
+def connectors(pid: int) -> int:
+    """How many sockets of the connector the process has."""
+    sockets = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()]
+    inodes = {fields[9] for fields in sockets if fields[1] == "11"}
+    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(link[8:-1] in inodes for link in links if link.startswith("socket:["))
+
+
 @pytest.fixture
 def site(tmp_path):
     site = Site(tmp_path / "site")
     yield site
     site.close()
+
+
+@pytest.fixture
+def reaped(site):
+    """A supervisor's client; its containers leave no zombies when it is killed by ``kill_reaped``."""
+    client = site.supervise(first=REAPED)
+    reaper = site.process
+    yield client
+    reaper.kill()
+    reaper.wait()
+
+
+def kill_reaped(client):
+    pid = client.call("ping")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 @pytest.fixture
@@ -78,6 +125,43 @@ def test_exit_codes_of_the_adopted(site, client, command, sent, code):
     if sent:
         os.kill(pid, sent)
     assert client.call("wait", name="a", until="exited", timeout=10)["status"]["exit_code"] in known(code)
+    finish(site, client)
+
+
+def test_exit_codes_of_the_adopted_before_linux_6_15(site, reaped):
+    """The kernel's process events have them: each code is right, and nobody listens before or after."""
+    ends = {"zero": (15, 0), "three": (10, 3), "killed": (9, 137)}
+    traps = "trap 'exit 0' TERM; trap 'exit 3' USR1; while true; do usleep 10000; done"
+    for name in ends:
+        site.bundle(name, traps, restart={"policy": "on-failure", "retries": 1})
+        reaped.call("start", name=name)
+    assert connectors(reaped.call("ping")["pid"]) == 0
+    time.sleep(0.2)  # the traps are set
+    kill_reaped(reaped)
+    client = site.supervise(first=NO_PIDFD_INFO)
+    assert connectors(site.process.pid) == 1
+    for name, (sent, code) in ends.items():
+        os.kill(site.status(name)["pid"], sent)
+        assert site.until(name, pid=0)["exit_code"] == code
+        if code:
+            site.until(name, status="running", restarts=1)
+            client.call("stop", name=name, timeout=0)
+        assert client.call("status", name=name)["status"]["restarts"] == int(code != 0)
+    assert connectors(site.process.pid) == 0
+    assert "unknown" not in site.log()
+    finish(site, client)
+
+
+def test_exit_codes_of_the_adopted_where_nobody_tells(site, reaped):
+    """As in a container: the kernel's process events are for its initial namespaces. It is said, once."""
+    for name in ("a", "b"):
+        site.bundle(name, "usleep 700000; exit 0")
+        reaped.call("start", name=name)
+    kill_reaped(reaped)
+    client = site.supervise(first=OTHER_NETWORK + NO_PIDFD_INFO)
+    for name in ("a", "b"):
+        assert client.call("wait", name=name, until="exited", timeout=10)["status"]["exit_code"] is None
+    assert site.log().count("the exit codes of adopted containers will be unknown: ") == 1
     finish(site, client)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any, Optional
 
 from .._cgroup.manager import open_manager
 from .._errors import NotFoundError, VesselError
 from .._kernel.process import pidfd_open
 from .._paths import Paths
+from .._runtime import gate
 from .._runtime.delete import delete
 from .._runtime.state import State, load
 from . import status as s
@@ -38,22 +40,24 @@ def _entries(directory: str) -> list[str]:
 
 
 def adopt_all(host: Host) -> dict[str, Container]:
+    states = {name: _state(host.paths, name) for name in names(host.paths)}
+    host.exits.listen([state.pid for state in states.values() if state is not None and state.alive()])
     adopted = {}
-    for name in names(host.paths):
+    for name, state in states.items():
         try:
-            container = _adopt(host, name)
+            container = _adopt(host, name, state)
         except (VesselError, OSError) as error:
             sys.stderr.write(f"{name}: it can't be adopted: {error}\n")
+            _forget(host, state)
             continue
         if container is not None:
             adopted[name] = container
     return adopted
 
 
-def _adopt(host: Host, name: str) -> Optional[Container]:
+def _adopt(host: Host, name: str, state: Optional[State]) -> Optional[Container]:
     container = Container(host, name)
     known = s.load(host.paths.status(name))
-    state = _state(host.paths, name)
     if known is None:
         if state is None or not state.alive():
             _sweep(host, name)
@@ -65,12 +69,18 @@ def _adopt(host: Host, name: str) -> Optional[Container]:
     container.read_settings()
     watched = _watch(state)
     if state is not None and watched is not None and not os.path.exists(state.gate):
+        gate.open_wholly(state.directory)
         _go_on(container, state, watched)
     else:
         if watched is not None:
             watched.close()
         _ended(container, state)
     return container
+
+
+def _forget(host: Host, state: Optional[State]) -> None:
+    if state is not None:
+        host.exits.forget(state.pid)
 
 
 def _state(paths: Paths, name: str) -> Optional[State]:
@@ -98,12 +108,18 @@ def _go_on(container: Container, state: State, watched: Watched) -> None:
     status = container.status
     process = _process(container)
     now = s.PAUSED if state.manager().frozen() else s.RUNNING
-    status.started_at = status.started_at or s.timestamp()
     if status.pid_start != watched.start_time:
-        status.health, status.exit_code = None, None  # of a life before
+        _begin_life(status, watched.start_time)
     container.run(watched, process, now)
     if status.wanted == s.WANT_STOPPED:
         container.stop()
+
+
+def _begin_life(status: s.Status, start_time: int) -> None:
+    """Instead of the supervisor that was killed after it had let the process go, and before it wrote that down."""
+    status.pid_start = start_time
+    status.started_at, status.finished_at = s.timestamp(time.time() - age(start_time)), ""
+    status.exit_code, status.oom_killed, status.health = None, False, None
 
 
 def _process(container: Container) -> dict[str, Any]:
@@ -118,11 +134,18 @@ def _process(container: Container) -> dict[str, Any]:
 def _ended(container: Container, state: Optional[State]) -> None:
     """It is not there: it ended, or it was about to be started, or to be started again."""
     status = container.status
+    if status.status == s.CREATED and state is not None and not os.path.exists(state.gate):
+        _begin_life(status, state.start_time)  # which is over already
+        status.status = s.RUNNING
+    if status.status == s.STOPPING and status.pid == 0 and status.pid_start:
+        _forget(container.host, state)
+        container.clean(age(status.pid_start))
+        return
     if status.status in (s.RUNNING, s.PAUSED, s.STOPPING):
-        code = status.exit_code if status.pid == 0 else _last_word(state)
-        container.ended(code, age(status.pid_start) if status.pid_start else 0.0)
+        _end(container, state)
         return
     _sweep(container.host, container.name)
+    _forget(container.host, state)
     if status.wanted == s.WANT_RUNNING and status.status in (s.CREATED, s.RESTARTING):
         container.await_restart(status.backoff)
         container.changed()
@@ -131,9 +154,15 @@ def _ended(container: Container, state: Optional[State]) -> None:
         container.changed()
 
 
-def _last_word(state: Optional[State]) -> Optional[int]:
-    """The exit code while it is a zombie that nobody has reaped; else it is lost."""
-    return None if state is None else zombie_exit_code(state.pid, state.start_time)
+def _end(container: Container, state: Optional[State]) -> None:
+    """Its exit code is known while it is a zombie that nobody has reaped, or if it lived when we came; else it is
+    lost."""
+    ran = age(container.status.pid_start) if container.status.pid_start else 0.0
+    if state is None:
+        container.ended(None, ran)
+    else:
+        code = zombie_exit_code(state.pid, state.start_time)
+        container.host.exits.ask(state.pid, code, lambda code: container.ended(code, ran))
 
 
 def _sweep(host: Host, name: str) -> None:

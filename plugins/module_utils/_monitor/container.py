@@ -226,20 +226,26 @@ class Container:
         self.process.signal(signal)
 
     def _exited(self) -> None:
+        process = self.process
+        if process is not None:
+            self.host.loop.unwatch(process.pidfd)
+            self.host.exits.ask(process.pid, process.reap(), self._reaped)
+
+    def _reaped(self, code: Optional[int]) -> None:
         process, self.process = self.process, None
-        if process is None:
-            return
-        self.host.loop.unwatch(process.pidfd)
-        code = process.reap()
-        ran = age(process.start_time)
-        process.close()
-        self.ended(code, ran)
+        if process is not None:
+            process.close()
+            self.ended(code, age(process.start_time))
 
     def ended(self, code: Optional[int], ran: float) -> None:
-        """The first process is gone. The code is written down before anything else: it can't be asked for again."""
+        """The first process is gone. The code is written down before anything else: it can't be asked for again.
+
+        A supervisor that is killed before that leaves an end that the next one finds; after that, one that is known:
+        it is counted once either way, by who goes on.
+        """
         self._cancel_timer()
         self._suspend_check()
-        self._ending, self.stuck = True, False
+        self.stuck = False
         self.status.status = s.STOPPING
         self.status.exit_code = code
         since = self.status.pid_start / os.sysconf("SC_CLK_TCK")
@@ -247,6 +253,11 @@ class Container:
         self.status.finished_at = s.timestamp()
         self.status.pid = 0
         self.changed()
+        self.clean(ran)
+
+    def clean(self, ran: float) -> None:
+        """Take away what is left of the life that has been written down as ended; then the policy decides."""
+        self._ending = True
         Ending(self.host, self.name, self.cgroup, lambda: self._cleaned(ran))
 
     def _cleaned(self, ran: float) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any, Callable
 
 from .._paths import Paths
+from .exits import Exits
 from .loop import Loop
 
 # As systemd has it: who needs more asks for it, and with our own limit some would close a million descriptors.
@@ -53,6 +54,7 @@ class Host:
         self.paths = paths
         self.version = version
         self.loop = Loop()
+        self.exits = Exits(self.loop)
         self.slots = Slots(2 * (os.cpu_count() or 1) + 2)
         self._nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self._oom_score_adj: int | None = None

@@ -27,7 +27,8 @@ class Watched:
     def reap(self) -> Optional[int]:
         """The exit code of a process whose pidfd is readable: 128 + n for signal n; None when nobody can tell.
 
-        Of a process that is not our child /proc has it until its parent reaps it, and the pidfd after that.
+        Of a process that is not our child /proc has it until its parent reaps it, and the pidfd after that (Linux
+        6.15); in this order, for it may be reaped between the two.
         """
         code = own_exit_code(self.pidfd)
         if code is not None:

@@ -12,6 +12,7 @@ from .._errors import StateError
 from .channel import Channel
 
 NAME = "gate"
+OPEN = "gate.open"  # its name while it is being knocked at
 
 
 def listen(directory: str) -> socket.socket:
@@ -30,18 +31,33 @@ def listen(directory: str) -> socket.socket:
 
 
 def knock(directory: str, container: str) -> Channel:
-    """Open the gate. Its name goes first: of two who start a container at the same time, one gets it."""
+    """Open the gate. It gets another name first: of two who start a container at the same time, one gets it."""
     try:
-        place = os.open(f"{directory}/{NAME}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise StateError(f"container {container} is not waiting to be started") from None
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    try:
-        os.unlink(f"{directory}/{NAME}")
-        sock.connect(f"/proc/self/fd/{place}")
+        os.rename(f"{directory}/{NAME}", f"{directory}/{OPEN}")
+        return Channel(_connect(directory))
     except (ConnectionRefusedError, FileNotFoundError):
-        sock.close()
         raise StateError(f"container {container} is not waiting to be started") from None
+
+
+def open_wholly(directory: str) -> None:
+    """After knock() was killed halfway: who waits still would wait for ever."""
+    try:
+        _connect(directory).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        pass  # it has gone on
+
+
+def _connect(directory: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    place = -1
+    try:
+        place = os.open(f"{directory}/{OPEN}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        sock.connect(f"/proc/self/fd/{place}")
+        os.unlink(f"{directory}/{OPEN}")
+    except BaseException:
+        sock.close()
+        raise
     finally:
-        os.close(place)
-    return Channel(sock)
+        if place >= 0:
+            os.close(place)
+    return sock

@@ -18,7 +18,7 @@ from . import gate
 _ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}")
 # What lies in a container's directory.
 FILE, SECCOMP = "state.json", "seccomp.bpf"
-FILES = (gate.NAME, SECCOMP, FILE, f"{FILE}.new")
+FILES = (gate.NAME, gate.OPEN, SECCOMP, FILE, f"{FILE}.new")
 CREATED, RUNNING, PAUSED, STOPPED = "created", "running", "paused", "stopped"
 
 # Which verbs the life cycle allows in which state (runtime-spec, runtime.md).
