@@ -18,6 +18,9 @@ from .._errors import DependencyError, VesselError
 from .._kernel import apparmor, caps, probe, seccomp
 from .._kernel import namespaces as ns
 from .._network import library
+from .._network import nftables as rules
+from .._network.model import Network, Port
+from .._network.nftables import Target
 from .._paths import Paths, booted_by_systemd
 from . import labels
 from .compile import INIT_HOST
@@ -58,15 +61,9 @@ ENGINE_FLOOR = (5, 10)
 LINKS = ("bridge", "veth", "macvlan", "ipvlan", "vxlan")
 TOOLS = ("nft", "ip", "mmdebstrap", "debootstrap", "zstd", "journalctl", "systemctl")
 JOURNAL = "/run/systemd/journal/socket"
-# What a network of ours asks of nftables, in few words.
-_RULES = """
-table inet probe {
-    map ports { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
-    chain to { type nat hook prerouting priority dstnat; dnat ip to ip daddr . meta l4proto . th dport map @ports; }
-    chain from { type nat hook postrouting priority srcnat; ip saddr 192.0.2.0/24 masquerade; }
-    chain through { type filter hook forward priority filter; ct state established,related accept; }
-}
-"""
+# A network with a published port, which asks of nftables all that networks do.
+_NETWORK = Network(name="probe", link="probe", subnet="192.0.2.0/24", subnet6="2001:db8::/64")
+_TARGETS = (Target(Port("0.0.0.0", 80, 80), "192.0.2.2"), Target(Port("127.0.0.1", 53, 53, "udp"), "192.0.2.2"))
 
 
 def host_info(paths: Paths) -> Facts:
@@ -179,17 +176,14 @@ def nftables() -> Facts:
     if path is None:
         return {"available": False, "path": None, "version": None, "problem": "the program nft is not installed"}
     shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.split()
-    done, text = probe.in_child(lambda: _try_rules(path))
+    done, text = probe.in_child(_try_rules)
     version = next((word[1:] for word in shown if word[:1] == "v"), None)
     return {"available": done, "path": path, "version": version, "problem": "" if done else text}
 
 
-def _try_rules(path: str) -> None:
+def _try_rules() -> None:
     ns.unshare(ns.CLONE_NEWNET)
-    done = subprocess.run([path, "-f", "-"], input=_RULES, capture_output=True, text=True, check=False)
-    if done.returncode:
-        words = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
-        raise DependencyError(f"nft: {words}")
+    rules.apply(rules.render("probe", [_NETWORK], _TARGETS))
 
 
 def security() -> Facts:

@@ -33,6 +33,8 @@ class Target:
 
 # Expressions, as libnftables-json(5) spells them.
 _L4_PORT = [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]
+# What has ports: nft 0.9.8 wants to be told before it leads to one.
+_PORTED = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": {"set": ["tcp", "udp"]}}}
 _LOCAL = {"match": {"op": "==", "left": {"fib": {"result": "type", "flags": ["daddr"]}}, "right": "local"}}
 _DNATTED = {"match": {"op": "in", "left": {"ct": {"key": "status"}}, "right": "dnat"}}
 _ANSWER = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}
@@ -134,7 +136,7 @@ def _dnat() -> list[list[Json]]:
             dnat = {"dnat": {"family": family, "addr": parts[0], "port": parts[1]}}
             # A key with an address says of which family it is, and nft leaves out what goes without saying.
             head = [] if daddr in key else [_meta("nfproto", proto)]
-            rules.append([*head, _LOCAL, dnat])
+            rules.append([*head, _LOCAL, _PORTED, dnat])
     return rules
 
 
