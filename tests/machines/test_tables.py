@@ -54,8 +54,8 @@ exec python -m pytest -v -ra --durations=10 --tb=short -p no:cacheprovider --imp
 
 
 @pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[str]]]:
-    """By file: what will be said of it. All that were asked for run, a few at a time."""
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Path]]]:
+    """By file: its report, in time. All that were asked for run, a few at a time."""
     names = [item.callspec.params["name"] for item in request.session.items if item.path == request.path]
     guest = Guest(f"tables-{os.getpid()}")
     pool = ThreadPoolExecutor(TOGETHER)

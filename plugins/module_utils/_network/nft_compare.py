@@ -17,6 +17,8 @@ from .model import Port
 from .nftables import Json, Target
 
 _FAMILIES = {"ip": "0.0.0.0", "ip6": "::"}
+# nft takes the names of protocols anywhere, and tells them only where there is an /etc/protocols.
+_PROTOCOLS = {6: "tcp", 17: "udp"}
 
 
 def added(commands: list[Json]) -> list[Json]:
@@ -39,7 +41,7 @@ def _ports(objects: list[Json]) -> dict[Port, tuple[str, int]]:
     for name, key, value in _elements(objects):
         family, kind, part = name.split("_")
         host_ip = key[0] if kind == "one" else _FAMILIES[family]
-        port = Port(str(host_ip), int(key[-1]), 0, str(key[-2]))
+        port = Port(str(host_ip), int(key[-1]), 0, _PROTOCOLS.get(key[-2], str(key[-2])))
         address, inside = found.get(port, ("", 0))
         found[port] = (str(value), inside) if part == "address" else (address, int(value))
     return found

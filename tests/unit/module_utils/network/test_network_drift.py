@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -67,6 +68,17 @@ def test_rules_as_asked_for_are_no_difference():
     commands = nftables.render("t", [NETWORK], [Target(Port("0.0.0.0", 80, 80), "10.89.0.2")])
     assert nft_compare.differences(commands, as_read(commands)) == []
     assert [item.what for item in nft_compare.differences(commands, [])] == ["table"]
+
+
+def test_a_protocol_by_its_number_is_none_either():
+    """As nft tells it on a host without /etc/protocols."""
+    ports = [Port("0.0.0.0", 80, 80), Port("127.0.0.1", 53, 53, "udp")]
+    targets = [Target(port, "10.89.0.2") for port in ports]
+    commands = nftables.render("t", [NETWORK], targets)
+    text = json.dumps(as_read(commands)).replace('"tcp"', "6").replace('"udp"', "17")
+    assert text.count("17") == 2
+    assert nft_compare.differences(commands, json.loads(text)) == []
+    assert sorted(nft_compare.targets(json.loads(text)), key=str) == sorted(targets, key=str)
 
 
 def test_an_element_and_a_rule_are_named_by_their_place():
