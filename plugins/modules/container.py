@@ -223,9 +223,6 @@ options:
   memory_min:
     description:
       - Memory that is never taken from it, even when the host runs short. V(0) is none. With cgroup v2 only.
-      - The kernel protects no more than the groups above have themselves. On a host with systemd these are
-        C(vessel.slice) and the container's scope, which C(systemctl set-property) gives C(MemoryMin). The same holds
-        for O(memory_reservation) and C(MemoryLow).
     type: str
   oom_group:
     description:
