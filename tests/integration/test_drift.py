@@ -321,7 +321,7 @@ def test_container_killed_by_hand_is_started_again(place):
 
 def test_supervisor_killed_is_replaced_and_nobody_notices(place):
     before = {name: place.process(name) for name in STACK["containers"]}
-    pattern = f"{place.paths.libexec}/.*/vessel monitor"
+    pattern = f"{place.root}/.*vessel monitor"
     pids = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=True).stdout.split()
     for pid in pids:
         os.kill(int(pid), signal.SIGKILL)
