@@ -136,3 +136,28 @@ def test_operations_are_values():
     assert Root() != Root("overlay")
     assert Root() != Remount("/", 0)
     assert "overlay" in repr(Root("overlay"))
+
+
+LABEL = "u:r:t:s0:c1,c2"
+
+
+def test_the_root_has_the_label_too():
+    config = {"mounts": [mount("/", "overlay", "lowerdir=/l")], "linux": {"mountLabel": LABEL}}
+    assert plan.operations(config, "/bundle", {})[1] == Root(
+        "overlay", "src", parse(["lowerdir=/l", f'context="{LABEL}"'])
+    )
+
+
+def test_a_bound_root_keeps_its_own():
+    config = {"mounts": [mount("/", "bind", "rbind")], "linux": {"mountLabel": LABEL}}
+    assert plan.operations(config, "/bundle", {})[1].options == parse(["rbind"])
+
+
+def test_message_queues_are_labelled_once_they_are_mounted():
+    config = {
+        "mounts": [mount("/dev/mqueue", "mqueue", "nodev"), mount("/proc", "proc")],
+        "linux": {"mountLabel": LABEL},
+    }
+    operations = plan.operations(config, "/bundle", {})
+    assert FileSystem("mqueue", "src", "/dev/mqueue", parse(["nodev"]), LABEL) in operations
+    assert FileSystem("proc", "src", "/proc", parse([])) in operations
