@@ -166,3 +166,11 @@ def test_a_volume_is_read_only_where_declared(host):
     assert host.run("vessel exec web touch /pages/x").rc != 0
     assert host.run("vessel exec writer touch /pages/x").rc == 0
     assert host.mount_point("/var/lib/vessel/volumes/scratch/data").filesystem == "tmpfs"
+
+
+def test_apparmor_confines_it(host, web):
+    """Its own profile, which the kernel lost at the boot; what is executed in it has it too."""
+    profile = "vessel-default (enforce)"
+    assert host.file(f"/proc/{web}/attr/apparmor/current").content_string.strip() == profile
+    assert host.check_output("vessel exec web cat /proc/self/attr/current") == profile
+    assert json.loads(host.check_output("vessel inspect web"))["security"]["apparmor_profile"] == profile
