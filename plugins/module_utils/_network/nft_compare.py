@@ -18,7 +18,7 @@ from .nftables import Json, Target
 
 _FAMILIES = {"ip": "0.0.0.0", "ip6": "::"}
 # nft takes the names of protocols anywhere, and tells them only where there is an /etc/protocols.
-_PROTOCOLS = {6: "tcp", 17: "udp"}
+_PROTOCOLS: dict[Any, str] = {6: "tcp", 17: "udp"}
 
 
 def added(commands: list[Json]) -> list[Json]:
@@ -165,6 +165,11 @@ def _dnat(body: Json) -> str:
     return f"dnat {body.get('family', '')} to {_words(body.get('addr', ''))} : {_words(body.get('port', ''))}"
 
 
+def _protocol(value: Any) -> str:
+    """Sets in rules of ours are of protocols."""
+    return _PROTOCOLS.get(value, str(value)) if isinstance(value, (int, str)) else _words(value)
+
+
 _WORDS: dict[str, Callable[[Any], str]] = {
     "match": _match,
     "meta": lambda body: str(body["key"]),
@@ -175,6 +180,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "dnat": _dnat,
     "map": lambda body: f"{_words(body['key'])} map {_words(body['data'])}",
     "concat": lambda body: " . ".join(map(_words, body)),
+    "set": lambda body: f"{{ {', '.join(sorted(map(_protocol, body)))} }}",
 }
 
 
