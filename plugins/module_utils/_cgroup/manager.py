@@ -104,6 +104,9 @@ class Manager:
         for directory in self.directories():
             files.write(f"{directory}/cgroup.procs", pid)
 
+    def release(self) -> None:
+        """Let go what else there may be of a group without processes whose making was not finished."""
+
     def floor(self, top: str) -> str:
         """The path below the hierarchy at ``top`` from which on upwards groups are not ours to remove."""
         return ""

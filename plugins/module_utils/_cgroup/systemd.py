@@ -25,6 +25,8 @@ _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freede
 _EXISTS = "org.freedesktop.systemd1.UnitExists"
 # How long a scope of the same name may take to go, and the new one to come.
 _PATIENCE = 10.0
+# After this it does not go by itself: see _stop().
+_PROMPT = 0.1
 _bus = Bus()
 
 
@@ -64,6 +66,9 @@ class Scoped(Manager):
     def clone_fd(self) -> Optional[int]:
         return None if self._late is not None else super().clone_fd()
 
+    def release(self) -> None:
+        _stop(self.path.rpartition("/")[0].rpartition("/")[2])
+
     def floor(self, top: str) -> str:
         """systemd removes what it has made: it would not hear that a group which is gone has become empty."""
         return self.path.rpartition("/")[0]
@@ -99,7 +104,7 @@ def _start(scope: str, above: str, pid: int) -> None:
     if above.startswith("vessel"):
         # At the host's shutdown our own service ends them, each in its way, before systemd ends what is left.
         properties.append(("Before", ("as", [above.replace(".slice", ".service")])))
-    until = time.monotonic() + _PATIENCE
+    began = time.monotonic()
     pause = 0.001
     while True:
         try:
@@ -107,10 +112,22 @@ def _start(scope: str, above: str, pid: int) -> None:
             return
         except BusError as error:
             # The one of its last life: its group is empty, and systemd is about to see that.
-            if error.name != _EXISTS or time.monotonic() > until:
+            waited = time.monotonic() - began
+            if error.name != _EXISTS or waited > _PATIENCE:
                 raise StartError(f"scope {scope}: {error.message}", step="cgroup", hint=error.hint) from None
+        if waited > _PROMPT:
+            _stop(scope)
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
+
+
+def _stop(scope: str) -> None:
+    """For a scope that nobody is in. It ends when its group becomes empty, and so never where its only process had
+    ended before systemd put it there, as that of a supervisor which was killed then."""
+    try:
+        _bus.call(*_SYSTEMD, "StopUnit", ("s", "s"), scope, "replace")
+    except BusError:
+        pass  # it has gone by itself
 
 
 def _await(path: str, scope: str, pid: int) -> None:

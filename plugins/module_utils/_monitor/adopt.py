@@ -172,3 +172,4 @@ def _sweep(host: Host, name: str) -> None:
     if manager.exists():
         manager.kill()
         manager.remove()
+    manager.release()
