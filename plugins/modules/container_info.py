@@ -69,7 +69,9 @@ containers:
       type: str
       returned: always
     exit_code:
-      description: The exit code, or 128 and the signal's number; null before it ended.
+      description:
+        - The exit code, or 128 and the signal's number; null before it ended.
+        - Also null where nobody was told it, as of a container that ended while its supervisor was replaced.
       type: int
       returned: always
     oom_killed:
