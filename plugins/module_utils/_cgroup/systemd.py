@@ -19,6 +19,7 @@ from .._kernel.sd_bus import Bus
 from .files import read
 from .manager import Manager, Resources
 from .v1.manager import ManagerV1
+from .v2 import blkio, cpu
 from .v2.manager import ManagerV2
 
 _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
@@ -39,6 +40,7 @@ class Scoped(Manager):
     def apply(self, resources: Resources) -> None:
         if self._late is None:
             super().apply(resources)
+            self.weigh(resources)
         else:
             self._late = resources
 
@@ -50,6 +52,7 @@ class Scoped(Manager):
             super().add(pid)
             self.share()  # not before: a group with processes of its own has no controllers for children
             super().apply(late)
+            self.weigh(late)
         else:
             super().add(pid)
 
@@ -62,6 +65,9 @@ class Scoped(Manager):
         if not self.unified():
             # It is put into the other hierarchies after that: any answer tells that systemd is done with it.
             _bus.call(*_SYSTEMD, "GetUnitByPID", ("u",), pid)
+
+    def weigh(self, resources: Resources) -> None:
+        """What weighs against other containers must be the scope's too: below it the container has no neighbours."""
 
     def clone_fd(self) -> Optional[int]:
         return None if self._late is not None else super().clone_fd()
@@ -82,14 +88,26 @@ class ScopedV1(Scoped, ManagerV1):
 
 
 class ScopedV2(Scoped, ManagerV2):
+    def weigh(self, resources: Resources) -> None:
+        shares = (resources.get("cpu") or {}).get("shares")
+        weight = (resources.get("blockIO") or {}).get("weight")
+        properties = [("CPUWeight", ("t", cpu.weight(shares)))] if shares else []
+        properties += [("IOWeight", ("t", blkio.weight(weight)))] if weight else []
+        if properties:
+            _set(os.path.basename(os.path.dirname(self.path)), properties)
+
     def protect(self, directory: str, values: dict[str, int]) -> None:
         names = {"memory.low": "MemoryLow", "memory.min": "MemoryMin"}
         properties = [(names[file], ("t", value % 2**64)) for file, value in values.items()]
-        unit = os.path.basename(directory)
-        try:
-            _bus.call(*_SYSTEMD, "SetUnitProperties", ("s", "b", "a(sv)"), unit, True, properties)
-        except BusError as error:
-            raise StartError(f"unit {unit}: {error.message}", step="cgroup", hint=error.hint) from None
+        _set(os.path.basename(directory), properties)
+
+
+def _set(unit: str, properties: list[tuple[str, tuple[str, Any]]]) -> None:
+    """Until the unit ends."""
+    try:
+        _bus.call(*_SYSTEMD, "SetUnitProperties", ("s", "b", "a(sv)"), unit, True, properties)
+    except BusError as error:
+        raise StartError(f"unit {unit}: {error.message}", step="cgroup", hint=error.hint) from None
 
 
 def _start(scope: str, above: str, pid: int) -> None:
