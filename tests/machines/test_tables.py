@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tables of tests/integration on a host with systemd and cgroup v2 alone: every option twice, live, limits, drift,
-isolation. From the same files, run there by pytest; a test here is a file there.
+isolation; and a supervisor that is killed under load. From the same files, run there by pytest; a test here is a file
+there.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ FILES = [
     "test_drift",
     "test_limits",
     "test_isolation",
+    "test_supervisor_killed",
     "test_network_of_another",
 ]
 FILES += [name for name in OPTIONS if name not in FILES]

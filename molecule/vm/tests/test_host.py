@@ -117,6 +117,11 @@ def test_the_kernel_has_the_limit(host, file, value):
     assert host.file(f"{GROUP}/{file}").content_string.strip() == value
 
 
+@pytest.mark.parametrize(("file", "value"), [("cpu.weight", "20"), ("io.weight", "default 2930")])
+def test_weights_are_the_scope_s_for_there_it_has_neighbours(host, file, value):
+    assert host.file(f"/sys/fs/cgroup{SCOPE}/{file}").content_string.strip() == value
+
+
 @pytest.mark.parametrize("above", ["/vessel.slice", SCOPE])
 def test_a_reservation_holds_against_other_groups(host, above):
     """The kernel protects a group by no more than those above it have."""

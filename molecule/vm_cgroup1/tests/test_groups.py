@@ -57,6 +57,10 @@ def test_the_kernel_has_the_limit(host, group, file, value):
     assert host.file(f"{ROOT}/{hierarchy}{group}/{name}").content_string.strip() == value
 
 
+def test_its_weight_is_the_scope_s_for_there_it_has_neighbours(host, group):
+    assert host.file(f"{ROOT}/cpu{os.path.dirname(group)}/cpu.shares").content_string.strip() == "512"
+
+
 def test_it_is_in_its_group_in_every_hierarchy(host, web, group):
     lines = host.file(f"/proc/{web['status']['pid']}/cgroup").content_string.splitlines()
     found = {controllers: path for dummy, controllers, path in (line.split(":", 2) for line in lines)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, Optional
 
 from .._errors import BusError, KernelError, StartError
@@ -32,6 +33,8 @@ _bus = Bus()
 
 
 class Scoped(Manager):
+    # Of shares of the processor and the weight for disks, in config.json's scale: the property, and its value.
+    weights: tuple[tuple[str, Callable[[int], int]], ...]
     _late: Optional[Resources] = None  # between create() and add()
 
     def create(self) -> None:
@@ -68,6 +71,11 @@ class Scoped(Manager):
 
     def weigh(self, resources: Resources) -> None:
         """What weighs against other containers must be the scope's too: below it the container has no neighbours."""
+        given = ((resources.get("cpu") or {}).get("shares"), (resources.get("blockIO") or {}).get("weight"))
+        pairs = zip(self.weights, given)
+        properties = [(name, ("t", convert(value))) for (name, convert), value in pairs if value]
+        if properties:
+            _set(os.path.basename(os.path.dirname(self.path)), properties)
 
     def clone_fd(self) -> Optional[int]:
         return None if self._late is not None else super().clone_fd()
@@ -83,18 +91,14 @@ class Scoped(Manager):
 class ScopedV1(Scoped, ManagerV1):
     """In systemd's own hierarchy the process is in the scope too, in those of the controllers at the same path."""
 
+    weights = (("CPUShares", int), ("BlockIOWeight", int))
+
     def floor(self, top: str) -> str:
         return super().floor(top) if top.endswith(("/systemd", "/unified")) else ""
 
 
 class ScopedV2(Scoped, ManagerV2):
-    def weigh(self, resources: Resources) -> None:
-        shares = (resources.get("cpu") or {}).get("shares")
-        weight = (resources.get("blockIO") or {}).get("weight")
-        properties = [("CPUWeight", ("t", cpu.weight(shares)))] if shares else []
-        properties += [("IOWeight", ("t", blkio.weight(weight)))] if weight else []
-        if properties:
-            _set(os.path.basename(os.path.dirname(self.path)), properties)
+    weights = (("CPUWeight", cpu.weight), ("IOWeight", blkio.weight))
 
     def protect(self, directory: str, values: dict[str, int]) -> None:
         names = {"memory.low": "MemoryLow", "memory.min": "MemoryMin"}
