@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .._kernel.file import remove_tree
@@ -87,6 +88,8 @@ def _create_all(host: Host, steps: list[Step]) -> None:
     made = [step.payload for step in steps]
     store.write_specs(host.paths, KIND, {name: declared(host, name, spec) for name, spec, dummy in made})
     reserve(host, [(name, spec) for name, spec, dummy in made])
+    images = {name: prepare.image_of(host, spec) for name, spec, dummy in made}
+    store.at_once(partial(prepare.home, host, name, image) for name, image in images.items())
     for name, spec, started in made:
         _furnish(host, name, spec)
         if not started:

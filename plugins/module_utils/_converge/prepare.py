@@ -178,8 +178,8 @@ def home(host: Host, name: str, image: Image) -> None:
         os.mkdir(f"{base}/upper", 0o755)
         for layer in host.store.directories(image)[-1:]:
             make_like(f"{base}/upper", layer)
-    if made:  # last: one that was half made is made again
-        write_atomic(marker, json.dumps(layers).encode(), durable=False)
+    if made:  # last: one that was half made is made again; an empty marker after a power cut would cost what is in it
+        write_atomic(marker, json.dumps(layers).encode())
 
 
 def place(paths: Paths, name: str) -> None:

@@ -13,7 +13,8 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Optional
 
 from .._errors import KernelError, StoreError
@@ -59,15 +60,21 @@ def write_spec(paths: Paths, kind: str, name: str, spec: dict[str, Any]) -> None
 
 
 def write_specs(paths: Paths, kind: str, specs: Mapping[str, dict[str, Any]]) -> None:
+    at_once(partial(write_spec, paths, kind, name, spec) for name, spec in specs.items())
+
+
+def at_once(writers: Iterable[Callable[[], Any]]) -> None:
     """Many at once: a file system's journal commits for all that wait for the disk at a time."""
     from concurrent.futures import ThreadPoolExecutor
 
-    if len(specs) == 1:
-        (name,) = specs
-        return write_spec(paths, kind, name, specs[name])
+    calls = list(writers)
+    if len(calls) < 2:  # no threads for one
+        for call in calls:
+            call()
+        return
     with ThreadPoolExecutor(_WRITERS) as pool:
         # Asked for the results, the pool raises what a writer did.
-        list(pool.map(lambda item: write_spec(paths, kind, *item), specs.items()))
+        list(pool.map(lambda call: call(), calls))
 
 
 def remove_spec(paths: Paths, kind: str, name: str) -> None:

@@ -67,6 +67,6 @@ def layers(paths: Paths, *, without: Collection[str] = ()) -> set[str]:
         try:
             with open(f"{base}/{name}/base.json", encoding="utf-8") as file:
                 found.update(json.load(file)["layers"])
-        except FileNotFoundError:
-            continue
+        except (FileNotFoundError, ValueError):
+            continue  # a writable layer that is half made is over nothing
     return found

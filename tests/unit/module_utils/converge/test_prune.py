@@ -53,6 +53,16 @@ def test_images_that_no_container_names(paths):
     assert [Store(paths).has_layer(diff_id) for diff_id in (base, used, spare)] == [True, True, False]
 
 
+def test_a_marker_that_a_power_cut_left_empty_keeps_nobody_from_looking(paths):
+    spare = layer(paths, "a", 1)
+    image(paths, "spare:latest", spare)
+    os.makedirs(paths.resource("containers", "web"))
+    with open(f"{paths.resource('containers', 'web')}/base.json", "w"):
+        pass
+    plan, going = prune.plan(paths, ["images"])
+    assert (bool(plan), going["layers"]) == (True, [spare])
+
+
 def test_the_layers_below_a_container_stay_though_its_image_moved_on(paths):
     old = layer(paths, "a", 1)
     os.makedirs(paths.resource("containers", "web"))
