@@ -13,7 +13,7 @@ TEST_PACKAGES := dbus git rsync busybox-static runc strace skopeo umoci zstd pod
 # What makes hosts of their own for tests: tests/vm/README.md.
 VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap openssh-client
 
-.PHONY: help setup setup-tests demo unit kernel integration collection test test-vm bench docs clean
+.PHONY: help setup setup-tests demo unit kernel integration collection test test-vm bench bench-vm docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,11 @@ test-vm: setup-tests ## all that is tested in virtual machines: systemd, cgroup 
 
 bench: setup-tests ## side by side with containers.podman
 	$(BIN)/python tests/bench/run.py
+
+bench-vm: setup-tests ## in virtual machines: a reboot beside quadlet, and 200 containers over ssh
+	tests/setup $(VM_PACKAGES)
+	$(BIN)/python tests/bench/vm_reboot.py
+	$(BIN)/python tests/bench/vm_stack.py
 
 docs: setup-tests ## write what the documentation takes from the code
 	$(BIN)/python docs/generate.py
