@@ -14,7 +14,7 @@ from playing import CHECKOUT, HERE, Play
 
 sys.path[:0] = [str(CHECKOUT / "collection"), str(CHECKOUT / "tests/vm")]
 
-from ansible_collections.vessel.host.tests.machines import PATIENCE, Machine, machine, until
+from ansible_collections.vessel.host.tests.machines.machine import PATIENCE, Machine, machine, until
 from virt import machine as machines
 from virt import ssh
 

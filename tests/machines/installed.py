@@ -49,6 +49,12 @@ def install(guest: Guest, tmp: Path) -> None:
     guest.shell(_SCRIPT, timeout=INSTALL_TIMEOUT)
 
 
+def on_the_controller(tmp: Path) -> Path:
+    """A path for collections with the tarball's alone."""
+    check("ansible-galaxy", "collection", "install", "--offline", "-p", str(tmp / "collections"), str(_tarball(tmp)))
+    return tmp / "collections"
+
+
 def _tarball(tmp: Path) -> Path:
     check("ansible-galaxy", "collection", "build", "--output-path", str(tmp))
     (path,) = tmp.glob("vessel-host-*.tar.gz")

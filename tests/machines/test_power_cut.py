@@ -17,7 +17,9 @@ from pathlib import Path
 
 import ansible.release
 import pytest
-from ansible_collections.vessel.host.tests.machines import machine, until
+
+from .installed import on_the_controller
+from .machine import machine, until
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(3600)]
 
@@ -68,7 +70,9 @@ def host(tmp_path_factory):
     if not shutil.which("qemu-system-x86_64"):
         pytest.skip("needs QEMU: make test-vm installs it")
     name = f"power-cut-{os.getpid()}"
-    with machine(name, tmp_path_factory.mktemp("machine"), "--publish", "18080", "--memory", "768") as made:
+    tmp = tmp_path_factory.mktemp("machine")
+    words = ("--publish", "18080", "--memory", "768")
+    with machine(name, tmp, *words, collections=on_the_controller(tmp)) as made:
         made.ssh(FILES)
         made.write("/root/store_whole.py", (HERE / "store_whole.py").read_text())
         made.write("/root/version.py", VERSION.read_text())

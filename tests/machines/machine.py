@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 VM = (sys.executable, str(CHECKOUT / "tests/vm/vm.py"))
 PATIENCE = 900.0  # seconds: emulated, and on a machine that has other things to do
 # Slirp accepts a connection before anything listens in the guest, and then repeats its packets ever more seldom: a try
@@ -29,9 +29,9 @@ class Failed(Exception):
 
 
 class Machine:
-    """One that runs; ``directory`` takes an inventory and Ansible's settings."""
+    """One that runs; ``directory`` takes an inventory and Ansible's settings, ``collections`` has the one that plays."""
 
-    def __init__(self, name: str, directory: Path, *options: str) -> None:
+    def __init__(self, name: str, directory: Path, *options: str, collections: Path = CHECKOUT / "collection") -> None:
         self.name = name
         record = json.loads(_vm("start", name, *options))
         self.ports = {int(guest): int(port) for guest, port in record["ports"].items()}
@@ -42,8 +42,8 @@ class Machine:
         settings = directory / "ansible.cfg"
         settings.write_text("[defaults]\nnocows = true\n")
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        collections = {"ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / "collection"), "ANSIBLE_NOCOLOR": "1"}
-        self._env = {**kept, "ANSIBLE_CONFIG": str(settings), **collections}
+        found = {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
+        self._env = {**kept, "ANSIBLE_CONFIG": str(settings), **found}
         self._directory, self._life = directory, 0
 
     def ssh(self, script: str, *, input: str = "", check: bool = True) -> str:
@@ -114,10 +114,10 @@ def _vm(verb: str, name: str, *more: str, input: str = "", check: bool = True) -
 
 
 @contextmanager
-def machine(name: str, directory: Path, *options: str) -> Iterator[Machine]:
+def machine(name: str, directory: Path, *options: str, **more: Path) -> Iterator[Machine]:
     """A new one, of which nothing is left afterwards; ``options`` are those of vm.py start."""
     _vm("destroy", name)
     try:
-        yield Machine(name, directory, "--owner", str(os.getpid()), *options)
+        yield Machine(name, directory, "--owner", str(os.getpid()), *options, **more)
     finally:
         _vm("destroy", name)
