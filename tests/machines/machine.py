@@ -29,7 +29,7 @@ class Failed(Exception):
 
 
 class Machine:
-    """One that runs; ``directory`` takes an inventory and Ansible's settings, ``collections`` has the one that plays."""
+    """One that runs; ``directory`` takes an inventory and Ansible's settings, ``collections`` has ours."""
 
     def __init__(self, name: str, directory: Path, *options: str, collections: Path = CHECKOUT / "collection") -> None:
         self.name = name
