@@ -11,11 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
-from ansible_collections.vessel.host.tests.vm.virt import cache, cli, cpio, image, initrd, process, qemu, suites
-from ansible_collections.vessel.host.tests.vm.virt.errors import VmError
+from ansible_collections.vessel.host.tests.vm.virt import cache, cli, cpio, image, initrd, process, qemu
 from ansible_collections.vessel.host.tests.vm.virt.machine import Machine
 
 HARDWARE = qemu.Hardware("/images/x", "cgroup2", "tcg", memory=512, cpus=1)
@@ -82,15 +80,6 @@ def test_a_bare_image_has_nothing_that_we_ask_for():
     wanted = image.Wanted(variant="bare")
     assert {"python3", "openssh-server", "systemd"} <= set(wanted.all_packages)
     assert not {"nftables", "python3-pyroute2", "busybox-static", "apparmor"} & set(wanted.all_packages)
-
-
-def test_a_keyring_that_is_another_is_not_taken(tmp_path):
-    path = tmp_path / "k.deb"
-    path.write_bytes(b"another")
-    ubuntu = replace(suites.SUITES["noble"], mirror=tmp_path.as_uri(), keyring=("k.deb", "0" * 64, "x.gpg"))
-    with pytest.raises(VmError, match="is not what it was"):
-        ubuntu.sources("noble", "")
-    assert not [path for path in cache.directory("keyrings").iterdir() if not path.name.startswith(".")]
 
 
 def test_the_command_line(tmp_path):

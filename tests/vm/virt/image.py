@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image: a root file system of Debian (or Ubuntu) in ext4, its kernel, its initrd; without a mount on this host.
+"""The image: a Debian root file system in ext4, its kernel, its initrd; without a mount on this host.
 
 A directory images/HASH with ``root.img`` (raw, sparse), ``vmlinuz``, ``initrd``, and the host key that its sshd has
 until a machine gets its own.
@@ -34,15 +34,13 @@ PACKAGES = (
     "python3-pyroute2", "nftables", "busybox-static", "zstd",
 )  # fmt: skip
 # Not as a dependency: the kernel's scripts would make an initrd that nobody boots, and busybox is the initrd's alone.
-# Ubuntu's kernel has its modules in a package of their own.
-_FETCH_KERNEL = """
+_KERNEL = "linux-image-cloud-amd64"
+_FETCH_KERNEL = f"""
 set -e
-depends() { chroot "$root" apt-cache depends "$1" | sed -n "s/^ *Depends: \\($2-[0-9]\\)/\\1/p" | head -n 1; }
-root=$1
-kernel=$(depends %s linux-image)
-mkdir "$root/var/cache/boot"
-chroot "$root" sh -c 'cd /var/cache/boot && apt-get -qq -o APT::Sandbox::User=root download "$@"' \\
-    sh busybox-static "$kernel" $(depends "$kernel" linux-modules)
+kernel=$(chroot "$1" apt-cache depends {_KERNEL} | sed -n 's/^ *Depends: \\(linux-image-[0-9]\\)/\\1/p' | head -n 1)
+mkdir "$1/var/cache/boot"
+chroot "$1" sh -c 'cd /var/cache/boot && apt-get -qq -o APT::Sandbox::User=root download "$@"' \\
+    sh busybox-static "$kernel"
 """
 # Slirp's own addresses; asking its DHCP server for them would take a second.
 _NETWORK = """\
@@ -124,8 +122,8 @@ def _bootstrap(root: Path, wanted: Wanted) -> None:
     command += ["--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/doc/*"]
     command += ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"]
     command += ['--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"']
-    command += [*suite.options, f"--customize-hook={_FETCH_KERNEL % suite.kernel}", wanted.suite, str(root)]
-    programs.run(*command, *suite.sources(wanted.suite, wanted.mirror), timeout=BUILD_TIMEOUT)
+    command += [*suite.options, f"--customize-hook={_FETCH_KERNEL}", wanted.suite, str(root)]
+    programs.run(*command, *([wanted.mirror] if wanted.mirror else []), timeout=BUILD_TIMEOUT)
 
 
 def _kernel(root: Path, boot: Path, new: Path) -> str:
