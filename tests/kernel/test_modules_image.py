@@ -22,7 +22,7 @@ from ansible_collections.vessel.host.plugins.module_utils._image.store import St
 from ansible_collections.vessel.host.plugins.module_utils._kernel.process import start_time
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
-from .module_runner import quartet, run_module
+from .module_runner import COLLECTIONS, quartet, run_module
 
 pytestmark = pytest.mark.root
 
@@ -212,9 +212,9 @@ def test_an_archive_gives_the_same_image(base, tmp_path):
 
 def test_a_killed_build_is_swept_and_begun_again(base):
     args = {"root": base, "name": "app", "from": "base", "layers": [{"run": "touch /one"}, {"run": "sleep 1000"}]}
-    program = "import json, sys; sys.path.insert(0, sys.argv[1]); import module_runner; "
-    program += "module_runner.run_module('image', json.loads(sys.argv[2]))"
-    child = subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), json.dumps(args)])
+    program = f"import json, sys; sys.path.insert(0, sys.argv[1]); from {run_module.__module__} import run_module; "
+    program += "run_module('image', json.loads(sys.argv[2]))"
+    child = subprocess.Popen([sys.executable, "-c", program, str(COLLECTIONS), json.dumps(args)])
     build = Path(base) / "run/build"
     pid, module = wait_for_step(build)
     os.kill(module, signal.SIGKILL)
