@@ -144,6 +144,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPlace]:
         place.remove()
 
 
+def test_engine(tmp_path: Path) -> None:
+    """On a host that has nothing of ours yet."""
+    bare = WarmPlace(str(tmp_path / "vessel"))
+    try:
+        bare.quartet("engine", {})
+        assert (tmp_path / "vessel/bin/vessel").exists()
+        bare.quartet("engine", {"state": "absent"})
+        assert not (tmp_path / "vessel/bin").exists()
+    finally:
+        bare.remove()
+
+
 @pytest.mark.parametrize("kind", prune.KINDS)
 def test_prune(small: WarmPlace, kind: str) -> None:
     """One kind goes, and only that of which nobody has anything."""

@@ -66,6 +66,7 @@ OWN_TESTS = {
         "wait_timeout": "test_options_stack.test_wait_timeout",
     },
     "prune": dict.fromkeys(prune.KINDS, "test_options_actions.test_prune"),
+    "engine": {"state": "test_options_actions.test_engine"},
 }
 
 

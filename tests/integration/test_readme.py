@@ -36,7 +36,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def test_the_first_playbook(place: Place) -> None:
-    found = re.search(r"```yaml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    found = re.search(r"## A first playbook\n\n```yaml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
     assert found
     book = found[1]
     for ours, theirs in ELSEWHERE.items():
