@@ -49,7 +49,7 @@ actions:
   returned: always
   type: list
   elements: str
-  sample: ["engine: install", "unit vessel.service: enable"]
+  sample: ["engine: install", "unit vessel.service: write and enable"]
 engine:
   description: What the host has now.
   returned: success

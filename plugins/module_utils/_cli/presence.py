@@ -42,7 +42,8 @@ def _present(paths: Paths) -> Plan:
         result.add(Step("engine", "install", do, before=before, after=wanted))
     if booted_by_systemd():
         for unit in service.lacking(paths):
-            result.add(Step(f"unit {unit}", "enable", functools.partial(service.install, paths), after="enabled"))
+            enable = functools.partial(service.install, paths)
+            result.add(Step(f"unit {unit}", "write and enable", enable, after="as this version has it, enabled"))
     return result
 
 

@@ -64,7 +64,9 @@ ConditionDirectoryNotEmpty={state}
 
 [Service]
 Type=oneshot
-ExecStart="{bin}/vessel" restore
+ExecStart="{bin}/vessel" restore --boot
+# Once a boot, whatever else pulls multi-user.target in again.
+RemainAfterExit=yes
 TimeoutStartSec=infinity
 
 [Install]
@@ -137,4 +139,5 @@ def _systemctl(*words: str) -> None:
         raise MonitorError(f"{' '.join(command)} took longer than {_TIMEOUT:g} s") from None
     if done.returncode:
         said = done.stderr.strip().replace("\n", " ")
-        raise MonitorError(f"{' '.join(command)}: {said}", hint=f"see journalctl --unit {words[-1]}")
+        hint = f"see journalctl --unit {words[-1]}" if words[0] == "start" else ""
+        raise MonitorError(f"{' '.join(command)}: {said}", hint=hint)

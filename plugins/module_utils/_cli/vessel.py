@@ -27,7 +27,8 @@ usage: vessel [--root DIR] VERB ...
   stats [--json] [NAME...]       what containers use
   inspect NAME...                all that is known of a container
   start | stop | restart NAME... [-t SECONDS]
-  restore                        after a reboot: what was declared and ran, runs again
+  restore [--boot]               after a reboot: what was declared and ran, runs again; with --boot what has ended
+                                 since the host was started does not
   shutdown                       before one: all end, in the order of their stacks; restore brings them back
   monitor [--daemon]             the supervisor
   runtime ...                    the OCI runtime, also called vessel-runtime
@@ -210,9 +211,9 @@ def restore(paths: Paths, args: list[str]) -> int:
     from .._converge.restore import restore as converge
     from .install import ensure
 
-    parse(args, {}, {}, interleaved=True)
+    parsed = parse(args, {"--boot": "boot"}, {}, interleaved=True)
     host.set_starter(ensure)
-    done, errors = converge(paths)
+    done, errors = converge(paths, boot=bool(parsed["boot"]))
     for line in done:
         say(line)
     code = 0

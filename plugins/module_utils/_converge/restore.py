@@ -16,20 +16,20 @@ from typing import Optional, TypeVar
 
 from .._errors import VesselError
 from .._monitor import status as s
-from .._monitor.client import connect
 from .._paths import Paths
 from . import containers, firewall, jobs, lifecycle, networks, prepare, stacks, store, volumes
 from .host import Host
-from .jobs import Job
+from .jobs import Call, Job
 from .plan import Plan, Step
 
 _Needs = dict[str, dict[str, str]]
 _T = TypeVar("_T")
 
 
-def restore(paths: Paths) -> tuple[list[str], list[Exception]]:
+def restore(paths: Paths, *, boot: bool = False) -> tuple[list[str], list[Exception]]:
     """(what was done, what failed): volumes, networks, then the containers, in the order that their stacks declare.
 
+    With ``boot`` those alone that have not been started since the host was: what has ended has ended.
     A task that comes meanwhile waits for what it names, as for another task.
     """
     run = _Run(Host(paths))
@@ -38,7 +38,7 @@ def restore(paths: Paths) -> tuple[list[str], list[Exception]]:
         for kind in sorted((prepare.KIND, networks.KIND, volumes.KIND)):
             for name in store.names(paths, kind):
                 held.enter_context(store.lock(paths, kind, name))
-        _restore(run, paths)
+        _restore(run, paths, boot=boot)
     return run.done, run.errors
 
 
@@ -47,8 +47,9 @@ def _raise_nofile() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _restore(run: _Run, paths: Paths) -> None:
-    wanted = [name for name in _to_run(paths) if not prepare.look(paths, name).pid]
+def _restore(run: _Run, paths: Paths, *, boot: bool) -> None:
+    present = [prepare.look(paths, name) for name in _to_run(paths)]
+    wanted = [each.name for each in present if not each.pid and not (boot and each.status)]
     if wanted:
         run.attempt(run.host.client)  # it starts while the rest is made ready
     for name in store.names(paths, volumes.KIND):
@@ -61,21 +62,16 @@ def _restore(run: _Run, paths: Paths) -> None:
 
 def shut_down(paths: Paths) -> tuple[list[str], list[Exception]]:
     """(what was stopped, what failed): who is waited for ends after who waits. What is declared stays as it is."""
-    done: list[str] = []
-    errors: list[Exception] = []
-    with connect(paths) as client:
-        running = [name for name, status in client.call("list")["containers"].items() if status["status"] != s.EXITED]
-        for level in reversed(_levels(running, _needs(paths))):
-            asked = {client.submit("stop", name=name): name for name in level}
-            while asked:
-                number, reply = client.next()
-                name = asked.pop(number)
-                try:
-                    client.result(reply)
-                    done.append(name)
-                except VesselError as error:
-                    errors.append(error)
-    return done, errors
+    host, needs = Host(paths), _needs(paths)
+    known = host.client().call("list")["containers"]
+    running = sorted(name for name, status in known.items() if status["status"] != s.EXITED)
+    stops = []
+    for name in running:
+        waiting = [(other, "done") for other in running if name in (needs.get(other) or {})]
+        stops.append(Job(name, [Call("stop")], waiting))
+    failed: jobs.Errors = {}
+    jobs.run(host, stops, lifecycle.WAIT, failed)
+    return [name for name in running if name not in failed], list(failed.values())
 
 
 def _network(host: Host, name: str) -> Plan:

@@ -76,14 +76,16 @@ class Bus:
                 raise error
             self.close()
             if -code not in _BROKEN or attempt:
-                raise error or BusError("", f"{member}: {os.strerror(-code)}")
+                raise error or BusError("", f"{member} over the system bus: {_errno(code)}", hint="does dbus run?")
 
     def _try(self, target: list[bytes], values: list[tuple[str, Any]]) -> tuple[int, Optional[BusError]]:
         lib = library()
         if not self._bus:
             code = lib.sd_bus_open_system(ctypes.byref(self._bus))
             if code < 0:
-                return code, BusError("", f"the system bus does not answer: {os.strerror(-code)}", hint="install dbus")
+                return code, BusError(
+                    "", f"the system bus does not answer: {_errno(code)}", hint="is dbus there, and running?"
+                )
         message, answer = ctypes.c_void_p(), sd_bus_error()
         code = lib.sd_bus_message_new_method_call(self._bus, ctypes.byref(message), *target)
         try:
@@ -128,4 +130,8 @@ def _append_all(message: ctypes.c_void_p, container: bytes, content: str, values
 
 def _check(code: int) -> None:
     if code < 0:
-        raise BusError("", f"the message can't be made: {os.strerror(-code)}")
+        raise BusError("", f"the message can't be made: {_errno(code)}")
+
+
+def _errno(code: int) -> str:
+    return f"{os.strerror(-code)} [{errno.errorcode.get(-code, -code)}]"

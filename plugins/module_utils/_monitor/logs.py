@@ -76,7 +76,9 @@ def journal_stream(tag: str, priority: int, path: str) -> int:
             f"log driver journald: {path}: {os.strerror(error.errno or 0)} [{name}]",
             step="log",
             errno=error.errno or 0,
-            hint="this host has no journal; use the log driver file",
+            hint="this host has no journal; use the log driver file"
+            if error.errno == errno.ENOENT
+            else "systemd-journald does not answer; systemctl status systemd-journald says why",
         ) from None
     return sock.detach()
 
