@@ -209,3 +209,32 @@ def test_given_up(box):
         assert joining.advance() is None
         joining.abort()
         assert open_manager(state.cgroup).pids() == [state.pid]
+
+
+def test_killed_at_any_moment_it_leaves_no_child(box):
+    """One that is not reaped would keep the container's init from ending, for ever."""
+    with box.running() as state:
+        spec = {"args": ["sleep", "1000"], "env": ["PATH=/bin"], "cwd": "/"}
+        before = children()
+        for number in range(60):
+            joining = runtime_exec.begin(box.root, state.id, spec)
+            time.sleep(number * 0.0002)
+            joining.kill()
+            assert outcome(joining) in ("killed before it began", 137)
+            assert children() == before
+
+
+def outcome(joining):
+    try:
+        while True:
+            started = joining.advance()
+            if started is not None:
+                return started.wait()
+    except StartError:
+        return "killed before it began"
+
+
+def children():
+    """Of this process, zombies too."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return set(map(int, file.read().split()))

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from .._errors import KernelError, StartError, StateError
+from .._errors import KernelError, StartError, StateError, VesselError
 from .._kernel import namespaces, process
 from . import console, launch, stdio
 from .channel import Channel, failure, raised
@@ -44,6 +45,7 @@ class Joining:
         self._between = between
         self._pid = 0
         self._pidfd = -1
+        self._killed = False
 
     @property
     def fd(self) -> int:
@@ -74,6 +76,8 @@ class Joining:
             raise raised(message)
         self._pid = message["pid"]
         self._pidfd = process.pidfd_open(self._pid)
+        if self._killed:
+            raise StartError(f"exec in {self._state.id}: it was killed before it began")
         launch.raise_limits(self._plan, self._pid)
         launch.set_oom_score(self._plan, self._pid)
         self._channel.send(go=True)
@@ -84,16 +88,23 @@ class Joining:
             self._between = 0
 
     def kill(self) -> None:
-        """Kill what was begun. ``fd`` is readable when it ended: soon, or when a frozen container is thawed."""
-        if self._between:
-            os.kill(self._between, 9)
+        """Kill what was begun. ``fd`` is readable when it ended: soon, or when a frozen container is thawed.
+
+        Not the process between: killed after its clone and before its word, it would leave a child of ours that nobody
+        knows, nor reaps. Until that is reaped the container's init can't end (pid_namespaces(7)).
+        """
+        self._killed = True
         if self._pidfd >= 0:
             process.send(self._pidfd, 9)
 
     def abort(self) -> None:
         """Kill, and wait for the end."""
-        self.kill()
+        self._killed = True
+        if self._between:  # its word is still to come
+            with contextlib.suppress(VesselError, OSError):
+                self._born(self._channel.receive())
         self._reap_between()
+        self.kill()
         if self._pidfd >= 0:
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
             os.close(self._pidfd)
