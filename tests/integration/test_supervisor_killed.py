@@ -115,7 +115,8 @@ class Life:
 
     def lines(self) -> list[tuple[str, str]]:
         text = self.path.read_text() if self.path.exists() else ""
-        return [(word, value) for word, value in (line.split() for line in text.splitlines())]
+        words = map(str.split, text.splitlines())
+        return [(word, value) for word, value, *dummy in words]
 
     def starts(self) -> list[int]:
         return [int(value) for word, value in self.lines() if word == "start"]

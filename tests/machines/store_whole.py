@@ -45,7 +45,7 @@ def broken_layers():
 
 def broken_files(top):
     wanted = dict(line.split("  ")[::-1] for line in read(f"{top}/SUMS").decode().splitlines())
-    there = {os.path.relpath(f"{d}/{name}", top) for d, _, names in os.walk(top) for name in names} - {"SUMS"}
+    there = {os.path.relpath(f"{d}/{name}", top) for d, dummy, names in os.walk(top) for name in names} - {"SUMS"}
     for path in sorted(there ^ set(wanted)):
         yield f"{top}/{path} is there or not, and should be otherwise"
     for path in sorted(there & set(wanted)):
