@@ -115,8 +115,7 @@ class Life:
 
     def lines(self) -> list[tuple[str, str]]:
         text = self.path.read_text() if self.path.exists() else ""
-        words = map(str.split, text.splitlines())
-        return [(word, value) for word, value, *dummy in words]
+        return [(line.split()[0], line.split()[1]) for line in text.splitlines()]
 
     def starts(self) -> list[int]:
         return [int(value) for word, value in self.lines() if word == "start"]
