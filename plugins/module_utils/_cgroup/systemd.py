@@ -37,6 +37,11 @@ class Scoped(Manager):
     weights: tuple[tuple[str, Callable[[int], int]], ...]
     _late: Optional[Resources] = None  # between create() and add()
 
+    @property
+    def within(self) -> str:
+        """The scope's path below each hierarchy."""
+        return os.path.dirname(self.path)
+
     def create(self) -> None:
         self._late = {}
 
@@ -54,17 +59,15 @@ class Scoped(Manager):
             self.make()
             super().add(pid)
             self.share()  # not before: a group with processes of its own has no controllers for children
-            super().apply(late)
-            self.weigh(late)
+            self.apply(late)
         else:
             super().add(pid)
 
     def _begin(self, pid: int) -> None:
         """Have the scope made around the process, and wait until it is in it."""
-        within = self.path.rpartition("/")[0]
-        above, dummy, scope = within.rpartition("/")
+        above, dummy, scope = self.within.rpartition("/")
         _start(scope, above.rpartition("/")[2], pid)
-        _await(within, scope, pid)
+        _await(self.within, scope, pid)
         if not self.unified():
             # It is put into the other hierarchies after that: any answer tells that systemd is done with it.
             _bus.call(*_SYSTEMD, "GetUnitByPID", ("u",), pid)
@@ -75,17 +78,17 @@ class Scoped(Manager):
         pairs = zip(self.weights, given)
         properties = [(name, ("t", convert(value))) for (name, convert), value in pairs if value]
         if properties:
-            _set(os.path.basename(os.path.dirname(self.path)), properties)
+            _set(os.path.basename(self.within), properties)
 
     def clone_fd(self) -> Optional[int]:
         return None if self._late is not None else super().clone_fd()
 
     def release(self) -> None:
-        _stop(self.path.rpartition("/")[0].rpartition("/")[2])
+        _stop(os.path.basename(self.within))
 
     def floor(self, top: str) -> str:
         """systemd removes what it has made: it would not hear that a group which is gone has become empty."""
-        return self.path.rpartition("/")[0]
+        return self.within
 
 
 class ScopedV1(Scoped, ManagerV1):

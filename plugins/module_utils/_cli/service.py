@@ -85,19 +85,16 @@ def start(paths: Paths) -> None:
     _systemctl("start", names(paths)[0])
 
 
-def install(paths: Paths) -> bool:
-    """The units, enabled: whether anything had to be done."""
-    wanted = {f"{DIRECTORY}/{unit}": content for unit, content in _contents(paths).items()}
-    stale = [path for path, content in wanted.items() if not holds(path, content)]
-    if not lacking(paths):
-        return False
-    for path in stale:
-        write_atomic(path, wanted[path], mode=0o644)
+def install(paths: Paths) -> None:
+    """The units, enabled; what is so already is left."""
+    contents = _contents(paths)
+    stale = [unit for unit, content in contents.items() if not holds(f"{DIRECTORY}/{unit}", content)]
+    for unit in stale:
+        write_atomic(f"{DIRECTORY}/{unit}", contents[unit], mode=0o644)
     if stale:
         _systemctl("daemon-reload")
-    if not all(_is_enabled(unit) for unit in names(paths)):
-        _systemctl("enable", "--quiet", *names(paths))
-    return True
+    if not all(map(_is_enabled, contents)):
+        _systemctl("enable", "--quiet", *contents)
 
 
 def lacking(paths: Paths) -> list[str]:

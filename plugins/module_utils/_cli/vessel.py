@@ -213,22 +213,20 @@ def restore(paths: Paths, args: list[str]) -> int:
 
     parsed = parse(args, {"--boot": "boot"}, {}, interleaved=True)
     host.set_starter(ensure)
-    done, errors = converge(paths, boot=bool(parsed["boot"]))
-    for line in done:
-        say(line)
-    code = 0
-    for error in errors:
-        code = _fail(error, 1)
-    return code
+    return _told(*converge(paths, boot=bool(parsed["boot"])))
 
 
 def shutdown(paths: Paths, args: list[str]) -> int:
     from .._converge.restore import shut_down
 
     parse(args, {}, {}, interleaved=True)
-    stopped, errors = shut_down(paths)
-    for name in stopped:
-        say(name)
+    return _told(*shut_down(paths))
+
+
+def _told(done: Sequence[str], errors: Sequence[Exception]) -> int:
+    """Say what was done and what failed; the exit code."""
+    for line in done:
+        say(line)
     for error in errors:
         _fail(error, 1)
     return 1 if errors else 0

@@ -11,7 +11,7 @@ import resource
 from collections.abc import Mapping
 from typing import Any
 
-from .._cgroup.manager import layout
+from .._cgroup.manager import is_unified
 from .._cgroup.offers import offers
 from .._errors import OptionError
 from .._kernel import caps, probe
@@ -86,7 +86,7 @@ def _check_weight(host: Host, spec: Spec) -> None:
         spec["blkio_weight"]
         and offers(f"{host.paths.prefix}-probe-{os.getpid()}", "blkio_weight")["blkio_weight"] == ""
     ):
-        because, remedy = no_weight(2 if "" in layout() else 1, probe.module("bfq"))
+        because, remedy = no_weight(2 if is_unified() else 1, probe.module("bfq"))
         raise OptionError("blkio_weight", spec["blkio_weight"], f"can't be set: {because}; {remedy}")
 
 

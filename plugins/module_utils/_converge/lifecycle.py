@@ -88,10 +88,8 @@ def _create_all(host: Host, steps: list[Step]) -> None:
     made = [step.payload for step in steps]
     store.write_specs(host.paths, KIND, {name: declared(host, name, spec) for name, spec, dummy in made})
     reserve(host, [(name, spec) for name, spec, dummy in made])
-    images = {name: prepare.image_of(host, spec) for name, spec, dummy in made}
-    store.at_once(partial(prepare.home, host, name, image) for name, image in images.items())
+    _furnish(host, [(name, spec) for name, spec, dummy in made])
     for name, spec, started in made:
-        _furnish(host, name, spec)
         if not started:
             equip(host, name, spec)
 
@@ -121,15 +119,16 @@ def reserve(host: Host, made: Sequence[tuple[str, Mapping[str, Any]]], *, starti
 
 def make_ready(host: Host, name: str, spec: Spec) -> None:
     """All that outlives the process, once its addresses are reserved. What is there already is left."""
-    _furnish(host, name, spec)
+    _furnish(host, [(name, spec)])
     equip(host, name, spec)
 
 
-def _furnish(host: Host, name: str, spec: Spec) -> None:
-    """Writable layer, and the place of its names."""
-    prepare.home(host, name, prepare.image_of(host, spec))
-    prepare.place(host.paths, name)
-    attach.touch(host, name, [endpoint.network for endpoint in host.attachments[name].endpoints])
+def _furnish(host: Host, made: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Writable layers, and the place of their names."""
+    store.at_once(partial(prepare.home, host, name, prepare.image_of(host, spec)) for name, spec in made)
+    for name, dummy in made:
+        prepare.place(host.paths, name)
+        attach.touch(host, name, [endpoint.network for endpoint in host.attachments[name].endpoints])
 
 
 def equip(host: Host, name: str, spec: Spec) -> None:
@@ -299,8 +298,7 @@ def _ready_all(host: Host, steps: list[Step]) -> None:
     """As _create_all, for those that are declared already."""
     made = [step.payload for step in steps]
     reserve(host, made)
-    for name, spec in made:
-        _furnish(host, name, spec)
+    _furnish(host, made)
 
 
 def _stopped(host: Host, name: str) -> None:
