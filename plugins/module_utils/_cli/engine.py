@@ -144,6 +144,7 @@ def _image() -> None:
         layout,
         nosync,
         pack,
+        progress,
         record,
         reference,
         rootfs,
