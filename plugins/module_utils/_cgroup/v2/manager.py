@@ -118,10 +118,15 @@ class ManagerV2(Manager):
 
     def kill(self, signal: int = 9) -> None:
         # cgroup.kill (Linux 5.14) reaches all at once, also what forks meanwhile.
-        if signal == 9 and os.path.exists(f"{self._directory}/cgroup.kill"):
-            write(f"{self._directory}/cgroup.kill", 1)
-        else:
+        if signal != 9 or not os.path.exists(f"{self._directory}/cgroup.kill"):
             super().kill(signal)
+            return
+        try:
+            write(f"{self._directory}/cgroup.kill", 1)
+        except KernelError as error:
+            # systemd removes a scope with its last process, also between our two calls.
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
 
 
 def _share(directory: str) -> None:
