@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -18,6 +19,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError
 from ansible_collections.vessel.host.plugins.module_utils._image import archive, config, rootfs
+from ansible_collections.vessel.host.plugins.module_utils._image.apply import apply
+from ansible_collections.vessel.host.plugins.module_utils._image.progress import Progress
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
@@ -156,6 +159,43 @@ def counted(path):
         return real(*args, **options)
 
     archive.layer.unpack = unpack
+
+
+@contextlib.contextmanager
+def blob(data, last_words=""):
+    """A layer's stream; ``last_words`` are said after the last byte, as by what verifies a blob's digest."""
+    yield io.BytesIO(data)
+    if last_words:
+        raise StoreError(last_words)
+
+
+def test_a_layer_is_applied_once_and_told_of(store):
+    told = []
+
+    class Told(Progress):
+        def say(self, what, text):
+            told.append((what, text))
+
+    with store.work() as work:
+        for expected in (True, False):
+            assert apply(work, digest(BASE), lambda: blob(BASE), "here", progress=Told()) is expected
+        apply(work, digest(BASE), lambda: pytest.fail("it is opened"), "here")
+    assert told == [(digest(BASE), "unpacked"), (digest(BASE), "exists")]
+
+
+@pytest.mark.parametrize(
+    ("data", "last_words", "sentence"),
+    [
+        (TOP, "", f"here: the layer has the digest {digest(TOP)}, and it should have {digest(BASE)}"),
+        (BASE[:700], "", "here: the archive is damaged, cut short, or no tar: truncated header"),
+        (BASE, "here: the blob is another", "here: the blob is another"),
+    ],
+)
+def test_a_layer_that_is_refused_says_where_it_came_from_and_leaves_nothing(store, data, last_words, sentence):
+    with pytest.raises(StoreError) as caught, store.work() as work:
+        apply(work, digest(BASE), lambda: blob(data, last_words), "here")
+    assert caught.value.message == sentence
+    assert not os.path.exists(store.paths.state)
 
 
 def test_killed_while_it_loads(store, tmp_path):

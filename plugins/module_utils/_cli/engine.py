@@ -131,6 +131,7 @@ def _converge() -> None:
 
 def _image() -> None:
     from .._image import (
+        apply,
         archive,
         build,
         busybox,

@@ -10,15 +10,17 @@ import hashlib
 import io
 import json
 import os
+from functools import partial
 from typing import Any
 
 from .._errors import KernelError, StoreError
 from .._kernel.file import fsync_directory
 from . import layer, pack
+from .apply import apply
 from .config import architecture, malformed
 from .layout import Archive, Blob
 from .record import canonical, diff_ids
-from .store import Image, Store, Work
+from .store import Image, Store
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -39,7 +41,8 @@ def load(
             found = archive.find(wanted, name)
             wanted_layers = _check(archive, found.config, found.layers)
             for blob, diff_id in zip(found.layers, wanted_layers):
-                _layer(work, archive, blob, diff_id, limit, devices)
+                where = f"{path}: {blob.member}"
+                apply(work, diff_id, partial(archive.layer, blob), where, limit=limit, devices=devices)
             return store.put(name, found.config, key, manifest=found.manifest)
         finally:
             archive.close()
@@ -61,22 +64,6 @@ def _check(archive: Archive, data: bytes, layers: tuple[Blob, ...]) -> tuple[str
     if what:
         raise StoreError(f"{archive.path}: the image's configuration is malformed: {what}")
     return found
-
-
-def _layer(work: Work, archive: Archive, blob: Blob, diff_id: str, limit: int, devices: str) -> None:
-    store = work.store
-    with store.once(diff_id.partition(":")[2]):
-        if work.pin(diff_id):
-            return
-        directory = work.directory()
-        try:
-            with archive.layer(blob) as stream:
-                dummy, size = layer.unpack(stream, directory, expected=diff_id, limit=limit, devices=devices)
-        except StoreError as error:
-            if error.message.startswith(archive.path):
-                raise
-            raise StoreError(f"{archive.path}: {blob.member}: {error.message}", hint=error.hint) from None
-        work.adopt(directory, diff_id, size)
 
 
 def save(store: Store, image: Image, path: str) -> None:
