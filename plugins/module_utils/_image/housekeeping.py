@@ -15,7 +15,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._errors import StoreError
-from .._kernel.file import remove_tree
+from .._kernel.file import has_name, remove_tree
 from .record import is_half_written, is_hex, listdir, load
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def _remove_if_dead(path: str) -> None:
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_tree(path)
+        # Its holder may have ended between the two calls, and the next one made it anew.
+        if has_name(fd, path):
+            remove_tree(path)
     except BlockingIOError:
         pass
     finally:

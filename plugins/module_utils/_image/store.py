@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .._errors import NotFoundError, StoreError
-from .._kernel.file import fsync_directory, remove_tree, write_atomic
+from .._kernel.file import fsync_directory, has_name, remove_tree, write_atomic
 from .._kernel.selinux import container_label, set_file_label
 from .._kernel.syncfs import syncfs
 from .._paths import Paths
@@ -196,7 +196,7 @@ class Store:
             except FileNotFoundError:
                 continue  # another process removed the last layer, and the store with it
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if _has_name(fd, self.layers):
+            if has_name(fd, self.layers):
                 break
             os.close(fd)
         try:
@@ -241,7 +241,7 @@ class Store:
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if _has_name(fd, path):
+            if has_name(fd, path):
                 break
             os.close(fd)
         try:
@@ -395,11 +395,3 @@ def _make(*paths: str) -> None:
     """Only root may pass the top: a layer may hold set-uid programs."""
     for path in paths:
         os.makedirs(path, mode=0o700, exist_ok=True)
-
-
-def _has_name(fd: int, path: str) -> bool:
-    """Is what was locked what has the name now? Its last holder may have removed it."""
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False

@@ -78,17 +78,17 @@ def locked(path: str) -> Iterator[None]:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if _still(fd, path):
+            if has_name(fd, path):
                 yield
                 return
         finally:
             os.close(fd)
 
 
-def _still(fd: int, path: str) -> bool:
+def has_name(fd: int, path: str) -> bool:
     """Is the file that was locked the one that has the name now? A cleaner may have removed it meanwhile."""
     try:
-        return os.fstat(fd).st_ino == os.stat(path).st_ino
+        return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
 

@@ -335,6 +335,37 @@ def test_the_lock_of_a_thing_is_waited_for(store, tmp_path):
     assert not os.path.exists(store.paths.state)
 
 
+def parallel(function, values):
+    """How the processes ended that called the function, each with one of the values."""
+    children = []
+    for value in values:
+        child = os.fork()
+        if child == 0:
+            try:
+                function(value)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    return [os.waitpid(child, 0)[1] for child in children]
+
+
+def test_a_sweeper_leaves_the_lock_of_whoever_comes_next(store):
+    """The file of a lock goes with its holder, and comes again under the same name; a sweeper may have the old one."""
+
+    def busy(sweeps):
+        own = Store(store.paths)
+        for _turn in range(3000):
+            if sweeps:
+                own.sweep()
+            else:
+                with own.once("x"):
+                    pass
+
+    with store.work():
+        assert parallel(busy, [False, False, True, True]) == [0] * 4
+
+
 def test_many_writers_and_collectors_at_once(store):
     """They make, name, forget and collect the same layers; none fails, and nothing is left."""
 
@@ -352,15 +383,5 @@ def test_many_writers_and_collectors_at_once(store):
             own.untag(f"x{number}:1")
             own.collect(keep_cache=False)
 
-    children = []
-    for number in range(4):
-        child = os.fork()
-        if child == 0:
-            try:
-                busy(number)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert parallel(busy, range(4)) == [0] * 4
     assert not os.path.exists(store.paths.state)
