@@ -143,6 +143,7 @@ def _image() -> None:
         housekeeping,
         layer,
         layout,
+        manifest,
         nosync,
         pack,
         progress,

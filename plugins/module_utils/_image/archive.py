@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 from functools import partial
 from typing import Any
@@ -17,9 +16,9 @@ from .._errors import KernelError, StoreError
 from .._kernel.file import fsync_directory
 from . import layer, pack
 from .apply import apply
-from .config import architecture, malformed
-from .layout import Archive, Blob
-from .record import canonical, diff_ids
+from .layout import Archive
+from .manifest import checked_config
+from .record import canonical
 from .store import Image, Store
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -39,31 +38,13 @@ def load(
         archive = Archive(path, work.path)
         try:
             found = archive.find(wanted, name)
-            wanted_layers = _check(archive, found.config, found.layers)
+            wanted_layers = checked_config(found.config, len(found.layers), path)
             for blob, diff_id in zip(found.layers, wanted_layers):
                 where = f"{path}: {blob.member}"
                 apply(work, diff_id, partial(archive.layer, blob), where, limit=limit, devices=devices)
             return store.put(name, found.config, key, manifest=found.manifest)
         finally:
             archive.close()
-
-
-def _check(archive: Archive, data: bytes, layers: tuple[Blob, ...]) -> tuple[str, ...]:
-    """The diff_ids, if the configuration is one that can run here."""
-    try:
-        config = json.loads(data)
-    except (ValueError, RecursionError):
-        raise StoreError(f"{archive.path}: the image's configuration is not JSON") from None
-    found = diff_ids(config, archive.path)
-    if len(found) != len(layers):
-        raise StoreError(f"{archive.path}: the manifest has {len(layers)} layers and the configuration {len(found)}")
-    for field, own in (("architecture", architecture()), ("os", "linux")):
-        if config.get(field) not in (own, None, ""):
-            raise StoreError(f"{archive.path}: the image is for {config[field]}, and this host is {own}")
-    what = malformed(config.get("config"))
-    if what:
-        raise StoreError(f"{archive.path}: the image's configuration is malformed: {what}")
-    return found
 
 
 def save(store: Store, image: Image, path: str) -> None:

@@ -9,7 +9,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "loongarch64": "loong64"}
+ARCHITECTURES.update(dict.fromkeys(("armv6l", "armv7l", "armv8l"), "arm"), **dict.fromkeys(("i586", "i686"), "386"))
 # Option: key of the configuration.
 _PLAIN = {
     "cmd": "Cmd",

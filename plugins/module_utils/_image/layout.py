@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import posixpath
 import tarfile
 import tempfile
@@ -19,27 +18,13 @@ from dataclasses import dataclass
 from typing import IO, Any, Optional
 
 from .._errors import KernelError, OptionError, StoreError
-from . import reference
+from . import manifest, reference
 from .compress import decompressed
-from .config import architecture
+from .manifest import DEPTH_MAX, JSON_MAX
 from .record import hexes
 from .tarstream import CHUNK, Forward, Member
 
-_JSON_MAX = 4 << 20
-_DEPTH_MAX = 4  # of indexes in indexes
 _REF_NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
-_LAYER_TYPES = {
-    f"application/vnd.{kind}"
-    for kind in (
-        "oci.image.layer.v1.tar",
-        "oci.image.layer.v1.tar+gzip",
-        "oci.image.layer.v1.tar+zstd",
-        "docker.image.rootfs.diff.tar",
-        "docker.image.rootfs.diff.tar.gzip",
-        "docker.image.rootfs.diff.tar.zstd",
-    )
-}
-_CONFIG_TYPES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 
 
 @dataclass(frozen=True)
@@ -118,9 +103,9 @@ class Archive:
     def read(self, blob: Blob) -> bytes:
         """A small blob, verified."""
         with self.open(blob.member) as stream:
-            data = stream.read(_JSON_MAX + 1)
-        if len(data) > _JSON_MAX:
-            raise StoreError(f"{self.path}: {blob.member} has more than {_JSON_MAX} bytes")
+            data = stream.read(JSON_MAX + 1)
+        if len(data) > JSON_MAX:
+            raise StoreError(f"{self.path}: {blob.member} has more than {JSON_MAX} bytes")
         self.verify(blob, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
         return data
 
@@ -151,9 +136,10 @@ class Archive:
 
     # docker-save
     def _docker(self, wanted: str, name: str) -> Found:
-        entries = self._list(self._json(self.read(Blob("manifest.json")), "manifest.json"), "manifest.json")
+        where = f"{self.path}: manifest.json"
+        entries = manifest.list_of(manifest.json_of(self.read(Blob("manifest.json")), where), where)
         entry = self._choose([(self._tags(entry), entry) for entry in entries], wanted, name)
-        config, layers = entry.get("Config"), self._list(entry.get("Layers"), "manifest.json: Layers", str)
+        config, layers = entry.get("Config"), manifest.list_of(entry.get("Layers"), f"{where}: Layers", str)
         if not isinstance(config, str):
             raise StoreError(f"{self.path}: manifest.json names no Config")
         stem = posixpath.basename(config).partition(".")[0]
@@ -162,65 +148,30 @@ class Archive:
         return Found(self.read(Blob(posixpath.normpath(config), digest)), tuple(map(Blob, members)))
 
     def _tags(self, entry: dict[str, Any]) -> list[str]:
-        return self._list(entry.get("RepoTags") or [], "manifest.json: RepoTags", str)
+        return manifest.list_of(entry.get("RepoTags") or [], f"{self.path}: manifest.json: RepoTags", str)
 
     # OCI image layout
     def _oci(self, wanted: str, name: str) -> Found:
-        entries = self._descriptors(self._json(self.read(Blob("index.json")), "index.json"), "manifests")
-        entries = [entry for entry in entries if not _is_attestation(entry)]
-        descriptor = self._choose([(_ref_names(entry), entry) for entry in entries], wanted, name)
-        for dummy in range(_DEPTH_MAX):
-            data = self.read(self._blob(descriptor))
-            manifest = self._json(data, str(descriptor["digest"]))
-            if "manifests" not in manifest:
-                return self._image(data, manifest)
-            descriptor = self._platform(self._descriptors(manifest, "manifests"))
+        index = manifest.json_of(self.read(Blob("index.json")), f"{self.path}: index.json")
+        entries = manifest.descriptors(index, "manifests", self.path)
+        entries = [entry for entry in entries if not manifest.is_attestation(entry)]
+        entry = self._choose([(_ref_names(entry), entry) for entry in entries], wanted, name)
+        for dummy in range(DEPTH_MAX):
+            data = self.read(self._blob(manifest.descriptor(entry, self.path)))
+            value = manifest.parse(data, f"{self.path}: {entry['digest']}")
+            if not manifest.is_index(value):
+                return self._image(data, value)
+            entries = manifest.descriptors(value, "manifests", self.path)
+            entry = manifest.choose(entries, manifest.host_platform(), self.path)
         raise StoreError(f"{self.path}: its indexes lead to indexes, and to no image")
 
-    def _image(self, data: bytes, manifest: dict[str, Any]) -> Found:
-        config = manifest.get("config")
-        if not isinstance(config, dict) or config.get("mediaType") not in _CONFIG_TYPES:
-            kind = config.get("mediaType") if isinstance(config, dict) else None
-            raise StoreError(f"{self.path}: what it holds is {kind}, and no container image")
-        layers = self._descriptors(manifest, "layers")
-        for layer in layers:
-            if layer.get("mediaType") not in _LAYER_TYPES:
-                raise StoreError(f"{self.path}: a layer is of the unknown kind {layer.get('mediaType')}")
+    def _image(self, data: bytes, value: dict[str, Any]) -> Found:
+        config, layers = manifest.image(value, self.path)
         return Found(self.read(self._blob(config)), tuple(map(self._blob, layers)), data)
 
-    def _platform(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
-        offered: dict[str, dict[str, Any]] = {}
-        for entry in entries:
-            platform = entry.get("platform")
-            if isinstance(platform, dict):
-                offered.setdefault(f"{platform.get('os')}/{platform.get('architecture')}", entry)
-        if f"linux/{architecture()}" in offered:
-            return offered[f"linux/{architecture()}"]
-        raise StoreError(
-            f"{self.path} has no image for linux/{architecture()}",
-            hint=f"it has {', '.join(sorted(offered)) or 'none'}",
-        )
-
-    def _blob(self, descriptor: dict[str, Any]) -> Blob:
-        digest, size = descriptor.get("digest"), descriptor.get("size")
-        if not isinstance(size, int) or size < 0:
-            raise StoreError(f"{self.path}: the size of {digest} is {size!r}")
-        return Blob(f"blobs/sha256/{hexes(digest)}", str(digest), size)
-
-    # shapes
-    def _json(self, data: bytes, where: str) -> Any:
-        try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
-            raise StoreError(f"{self.path}: {where} is not JSON") from None
-
-    def _list(self, value: Any, where: str, kind: type = dict) -> list[Any]:
-        if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
-            raise StoreError(f"{self.path}: {where} is not the list that it must be")
-        return value
-
-    def _descriptors(self, value: Any, name: str) -> list[dict[str, Any]]:
-        return self._list(value.get(name) if isinstance(value, dict) else None, name)
+    @staticmethod
+    def _blob(descriptor: manifest.Descriptor) -> Blob:
+        return Blob(f"blobs/sha256/{hexes(descriptor.digest)}", descriptor.digest, descriptor.size)
 
     def _choose(self, entries: list[tuple[list[str], Any]], wanted: str, name: str) -> Any:
         if not wanted and len(entries) == 1:
@@ -237,12 +188,6 @@ def _ref_names(entry: dict[str, Any]) -> list[str]:
     annotations = entry.get("annotations")
     found = [annotations.get(key) for key in _REF_NAMES] if isinstance(annotations, dict) else []
     return [name for name in found if isinstance(name, str)]
-
-
-def _is_attestation(entry: dict[str, Any]) -> bool:
-    """What a builder tells of an image, beside it."""
-    platform = entry.get("platform")
-    return isinstance(platform, dict) and platform.get("os") == "unknown"
 
 
 def _is_named(found: str, wanted: str) -> bool:
