@@ -13,6 +13,8 @@ VesselError                 one sentence, lower case, no full stop; a hint may f
 +-- InUseError              it can't go, because others use it
 +-- StateError              the life cycle does not allow the verb now
 +-- StoreError              what lies in the store is damaged or hostile
++-- NetworkError            another host can't be reached, or stopped answering: host, reason
++-- RegistryError           a registry refused, or answered what can't be: the status and its own words
 +-- MonitorError            the supervisor can't be reached or answered with an error
 +-- WaitError               a time limit passed while waiting
 +-- DependencyError         a program or library that the target lacks
@@ -122,6 +124,38 @@ class StateError(VesselError):
 
 class StoreError(VesselError):
     """The store, or an archive on its way into it, is not as it must be."""
+
+
+class NetworkError(VesselError):
+    """No whole answer came over the network.
+
+    ``temporary``: another attempt may do better; ``timed_out``: no byte came in the time that was given; ``not_tls``:
+    the other side speaks, and it is not TLS.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        reason: str,
+        *,
+        temporary: bool = False,
+        timed_out: bool = False,
+        not_tls: bool = False,
+        hint: str = "",
+    ) -> None:
+        super().__init__(f"{host}: {reason}", hint=hint)
+        self.host = host
+        self.temporary = temporary
+        self.timed_out = timed_out
+        self.not_tls = not_tls
+
+
+class RegistryError(VesselError):
+    """A registry's answer is an error, or none that the distribution-spec has; ``status`` is HTTP's."""
+
+    def __init__(self, message: str, *, status: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class MonitorError(VesselError):

@@ -156,6 +156,19 @@ def _image() -> None:
     )
 
 
+def _image_registry() -> None:
+    from .._image.registry import (
+        auth,
+        blob,
+        client,
+        endpoint,
+        keychain,
+        parallel,
+        pull,
+        transport,
+    )
+
+
 def _kernel() -> None:
     from .._kernel import (
         apparmor,

@@ -9,6 +9,7 @@ layers/keys/KEY           which layer a build step or template of this key made
 layers/.tmp-PID-RANDOM/   a writer at work; it holds a lock on it for as long as it lives
 images/HEX/config.json    an image configuration (image-spec, config.md), named by its digest
 images/HEX/manifest.json  the manifest that it came with, where it came with one
+images/HEX/origins.json   {"origins": [{"repository": …, "digest": …, "manifest": …}]}: who has it, and as what
 images/names/NAME.json    {"name": …, "id": …, "key": …, "created": …}: which image has it, and what it was made from
 
 Reading takes no lock: everything appears by a rename. Writing is under one, which is that of the directory ``layers``.
@@ -37,6 +38,7 @@ from .layer import OVERLAY
 from .record import canonical, diff_ids, hexes, listdir, load, parse
 
 _FILE_NAME_MAX = 120
+_ORIGINS_MAX = 32
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,12 @@ class Store:
         """The manifest that it came with."""
         return load(f"{self._image_path(image.id)}/manifest.json")
 
+    def origins(self, image: Image) -> list[dict[str, str]]:
+        """Where it was pulled from, or pushed to, the latest last: the repository, the digest that the name led to
+        there, and that of the image's own manifest."""
+        data = load(f"{self._image_path(image.id)}/origins.json")
+        return list(data["origins"]) if data else []
+
     def size(self, image: Image) -> int:
         """Of all its layers, shared ones too."""
         return sum(self.layer_size(layer) for layer in set(image.layers))
@@ -254,12 +262,26 @@ class Store:
         with self.locked():
             write_atomic(f"{self.keys_dir}/{key}", json.dumps({"layer": diff_id}).encode())
 
+    def drop_keys(self, keys: Collection[str]) -> None:
+        """Forget what set_key() said; what layers are kept by nothing else go with collect()."""
+        with self.locked():
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self.keys_dir}/{key}")
+
     def put(
-        self, name: str, config: dict[str, Any] | bytes, key: str = "", *, manifest: Optional[bytes] = None
+        self,
+        name: str,
+        config: dict[str, Any] | bytes,
+        key: str = "",
+        *,
+        manifest: Optional[bytes] = None,
+        origin: Optional[dict[str, str]] = None,
     ) -> Image:
         """Store a configuration and give it a name; a name that another image had moves.
 
         A configuration that came from elsewhere is given as its bytes: they are what its id is the digest of.
+        ``origin`` is one of origins().
         """
         data = config if isinstance(config, bytes) else canonical(config)
         identity = f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -272,10 +294,26 @@ class Store:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             if manifest is not None:
                 write_atomic(f"{directory}/manifest.json", manifest)
+            if origin is not None:
+                self._add_origin(directory, origin)
             write_atomic(f"{directory}/config.json", data)
             fsync_directory(self.images_dir)
             record = self._name(name, identity, key)
         return self.image(record)
+
+    @staticmethod
+    def _add_origin(directory: str, origin: dict[str, str]) -> None:
+        path = f"{directory}/origins.json"
+        before = (load(path) or {}).get("origins", [])
+        if not before or before[-1] != origin:
+            after = [*(one for one in before if one != origin), origin][-_ORIGINS_MAX:]
+            write_atomic(path, json.dumps({"origins": after}).encode())
+
+    def add_origin(self, image: Image, origin: dict[str, str]) -> None:
+        """Another registry has it now."""
+        with self.locked():
+            self._read_config(image.id, image.name)
+            self._add_origin(self._image_path(image.id), origin)
 
     def tag(self, image: Image, name: str, key: str = "") -> Image:
         """Give an image that is there another name."""
