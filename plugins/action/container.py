@@ -1,9 +1,10 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs every module of the collection (meta/runtime.yml leads here) with the engine that is installed on the host.
+"""Runs every module of the collection (meta/runtime.yml leads here) with the engine that is installed on the host, and
+shows how far those have got that may take long.
 
-Where none is, it runs in the ordinary way, and every module works without this plugin too. It rests on what
+Where no engine is, a module runs in the ordinary way, and every one works without this plugin too. It rests on what
 ansible-core calls private; when any of that is not as it was, the ordinary way is taken.
 """
 
@@ -13,21 +14,30 @@ from typing import Any
 
 from ansible import constants as C
 from ansible.plugins.action.normal import ActionModule as NormalActionModule
+from ansible.utils.collection_loader import resource_from_fqcr
 from ansible.utils.display import Display
+from ansible_collections.vessel.host.plugins.module_utils._converge.sent import PROGRESS
 
 try:
     from ansible_collections.vessel.host.plugins.plugin_utils import installed
 except ImportError:
     installed = None
+from ansible_collections.vessel.host.plugins.plugin_utils import following
 from ansible_collections.vessel.host.plugins.plugin_utils.launcher import ABSENT
 
 display = Display()
+# Modules that tell how far they have got: images are fetched, loaded and built.
+TELLING = ("container", "image", "stack")
 
 
 class ActionModule(NormalActionModule):
     """As any module's, but for what is sent."""
 
     _light = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._internal: dict[str, Any] = {}  # what the module is told beside its options
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         # What runs detached can't be asked whether it ran, and who keeps remote files wants to look into them.
@@ -38,12 +48,23 @@ class ActionModule(NormalActionModule):
             result = super().run(tmp, task_vars)
         return result
 
+    def _execute_module(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        variables = kwargs.get("task_vars") or {}
+        telling = resource_from_fqcr(self._task.action) in TELLING
+        if not telling or not following.is_wanted(self._task, variables, self._templar):
+            return super()._execute_module(*args, **kwargs)
+        with following.Follower(self, variables) as follower:
+            self._internal[PROGRESS] = follower.token
+            return super()._execute_module(*args, **kwargs)
+
     def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
         # Ansible's default is off for sudo's requiretty alone; where nobody becomes another, nothing is against it.
         safe = self._light and self._connection.has_pipelining and self._connection.become is None
         return safe or super()._is_pipelining_enabled(module_style, wrap_async)
 
     def _configure_module(self, module_name: str, module_args: dict[str, Any], task_vars: dict[str, Any]) -> Any:
+        if module_name == self._task.action:
+            module_args = {**module_args, **self._internal}
         if self._light and module_name == self._task.action:
             try:
                 return self._configure_light(module_name, module_args, task_vars)

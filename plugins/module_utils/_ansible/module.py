@@ -17,13 +17,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Callable, NoReturn, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import RequiredError, UnsupportedError
 
 from .._converge.options import Option, arguments, parse_options
 from .._converge.parse import parse_path
 from .._converge.plan import Plan
+from .._converge.sent import take
 from .._converge.store import lock
 from .._errors import OptionError, VesselError
+from .._image.progress import QUIET, Progress, ProgressFile
 from .._paths import Paths
 
 
@@ -42,7 +45,7 @@ class VesselModule(AnsibleModule):  # type: ignore[misc]
     """An AnsibleModule that parses what the user wrote, not what Ansible made of it.
 
     ``desired`` holds the given options in canonical form, and the defaults that the documentation names; ``paths`` is
-    the installation that ``root`` names.
+    the installation that ``root`` names; ``sent`` is what the action plugin said beside the options.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class VesselModule(AnsibleModule):  # type: ignore[misc]
     ) -> None:
         self.options = (*options, ROOT)
         self.raw: dict[str, Any] = {}
+        self.progress = QUIET
         self._ready = False
         super().__init__(arguments(self.options), supports_check_mode=supports_check_mode, **spec)
         self._ready = True
@@ -62,6 +66,7 @@ class VesselModule(AnsibleModule):  # type: ignore[misc]
     def _load_params(self) -> None:
         """Ansible turns true into 'True' and 1.10 into '1.1' where a string is asked for; kept is what was written."""
         super()._load_params()
+        self.sent = take(self.params)
         given = {key: value for key, value in self.params.items() if not key.startswith("_ansible")}
         self.raw = copy.deepcopy(given)
 
@@ -101,6 +106,18 @@ class VesselModule(AnsibleModule):  # type: ignore[misc]
         except OptionError as error:
             return self.sentence(error)
         return msg
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[Progress]:
+        """What tells those who follow, if any do. No secret is told."""
+        if not self.sent.token:
+            yield QUIET
+            return
+        progress = ProgressFile(self.paths, self.sent.token, lambda text: str(remove_values(text, self.no_log_values)))
+        try:
+            yield progress
+        finally:
+            progress.close()
 
     def sentence(self, error: BaseException) -> str:
         """What the user reads of an error. A secret must not stand in it, in whatever form repr() gave it."""
@@ -156,6 +173,7 @@ def run(
         # Reading needs no lock: what is stored is replaced whole.
         for kind, name in [] if module.check_mode else sorted(set(locks(module.desired))):
             stack.enter_context(lock(module.paths, kind, name))
+        module.progress = stack.enter_context(module.telling())
         plan, facts = converge(module)
         result["actions"] += plan.describe()
         if not module.check_mode:

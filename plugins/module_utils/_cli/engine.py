@@ -118,6 +118,7 @@ def _converge() -> None:
         running,
         secrets,
         security,
+        sent,
         stack_options,
         stacks,
         steps,
