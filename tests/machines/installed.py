@@ -51,7 +51,9 @@ def install(guest: Guest, tmp: Path) -> None:
 
 def on_the_controller(tmp: Path) -> Path:
     """A path for collections with the tarball's alone."""
-    check("ansible-galaxy", "collection", "install", "--offline", "-p", str(tmp / "collections"), str(_tarball(tmp)))
+    # By force: the checkout counts as installed, and then nothing would be.
+    words = ("--force", "--offline", "-p", str(tmp / "collections"))
+    check("ansible-galaxy", "collection", "install", *words, str(_tarball(tmp)))
     return tmp / "collections"
 
 
