@@ -64,14 +64,18 @@ class _Answer:
         self._got = 0
 
     def read(self, size: int, /) -> bytes:
+        """As soon as some are there: what came before a connection broke is not lost."""
         from http.client import HTTPException
 
+        # The end is where the length says; on a connection that the other side keeps, read1() may wait for more.
+        if self._got == self._length:
+            return b""
         try:
-            data: bytes = self._answer.read(size)
+            data: bytes = self._answer.read1(size)
         except (OSError, HTTPException, ValueError) as error:
             raise network_error(self._host, error, self._timeout) from None
         self._got += len(data)
-        if len(data) < size and self._got < self._length:
+        if not data and self._got < self._length:
             reason = f"closed the connection after {self._got} of {self._length} bytes"
             raise NetworkError(self._host, reason, temporary=True)
         return data

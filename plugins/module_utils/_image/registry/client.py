@@ -151,7 +151,7 @@ class Client:
         scopes = (f"repository:{endpoint.repository}:{action}", *more_scopes)
         auth = self._authenticator(endpoint)
         for again in (True, False):
-            url = path if "://" in path else f"{self._base(endpoint.host)}/v2/{endpoint.repository}/{path}"
+            url = path if "://" in path else f"https://{endpoint.host}/v2/{endpoint.repository}/{path}"
             response = self._patient(method, url, endpoint.host, headers or {}, auth.header(scopes), body)
             if response.status in expected:
                 return response
@@ -213,7 +213,7 @@ class Client:
         """Redirects, by ourselves: what is secret, and our certificate, go to the host that was meant and no other."""
         first = url
         for dummy in range(_REDIRECTS_MAX + 1):
-            own = _origin(url) == _origin(first)
+            own = _origin(self._spoken(url)) == _origin(self._spoken(first))
             tls = self.settings.tls if own and _host(url) == host else self._tls_of_others()
             sent = {**headers, **(secret if own else {})}
             response = self._once(method, url, sent, body, tls)
@@ -221,7 +221,7 @@ class Client:
             if response.status not in _REDIRECTS or not target or method not in ("GET", "HEAD"):
                 return response
             response.close()
-            url = self._target(url, target)
+            url = self._target(self._spoken(url), target)
         raise RegistryError(f"{host}: it redirects in a circle, at last to {clean(url)}")
 
     def _tls_of_others(self) -> Tls:
@@ -239,6 +239,7 @@ class Client:
     def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body, tls: Tls) -> Response:
         """Without verification, who speaks no TLS is spoken to without it, as podman has it."""
         try:
+            url = self._spoken(url)
             return self._transport.request(method, url, headers, body, timeout=self.settings.timeout, tls=tls)
         except NetworkError as error:
             if tls.verify or not error.not_tls or not url.startswith("https:"):
@@ -246,11 +247,11 @@ class Client:
                     error.hint = "set tls_verify: false for a registry without TLS"
                 raise
         self._plain.add(_host(url))
-        url = url.replace("https:", "http:", 1)
-        return self._transport.request(method, url, headers, body, timeout=self.settings.timeout, tls=tls)
+        return self._transport.request(method, self._spoken(url), headers, body, timeout=self.settings.timeout, tls=tls)
 
-    def _base(self, host: str) -> str:
-        return f"{'http' if host in self._plain else 'https'}://{host}"
+    def _spoken(self, url: str) -> str:
+        """The address as the host takes it, if it is one that speaks no TLS."""
+        return url.replace("https:", "http:", 1) if _host(url) in self._plain else url
 
     def _is_secure(self, host: str) -> bool:
         return self.settings.tls.verify and host not in self._plain

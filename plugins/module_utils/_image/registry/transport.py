@@ -32,7 +32,7 @@ class Response(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
     def read(self, size: int, /) -> bytes:
-        """Fewer bytes only at the end, nothing after it; NetworkError when the end came before its time."""
+        """At most so many bytes, none only at the end; NetworkError when that came before its time."""
 
     def close(self) -> None: ...
 
