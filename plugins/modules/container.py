@@ -54,6 +54,15 @@ options:
     type: str
     choices: [live, signal, restart, recreate]
     default: recreate
+  pull:
+    description:
+      - When the image is fetched from its registry.
+      - "V(missing) fetches it when the host lacks it, V(always) also when the registry has another one by now, and
+        V(never) makes the host's own the only one."
+      - How the registry is reached, other than docker would by default, is told by M(vessel.host.image).
+    type: str
+    choices: [missing, always, never]
+    default: missing
   healthy_wait_timeout:
     description:
       - How long O(state=healthy) waits, in seconds or as V(1m30s).
@@ -536,7 +545,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.plan import 
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
-    plan = containers.plan(module.paths, module.desired, host=host_of(module))
+    plan = containers.fetch_and_plan(module.paths, module.desired, host_of(module), module.progress)
     return plan, lambda: container_facts(module)
 
 

@@ -10,19 +10,21 @@ module: image
 version_added: 0.1.0
 short_description: Declare an image for containers
 description:
-  - Makes an image from an archive, a root file system or a template, or builds it in layers on another image.
+  - Fetches an image from a registry, makes one from an archive, a root file system, a template or a container, or
+    builds it in layers on another image.
   - Each layer is on the disk once, whatever number of images have it, and is cached by the digest of all that goes into
     it. An image that was made from the same is not made again.
   - Equal inputs make equal images. There is no time in them.
 options:
   name:
     description:
-      - Name of the image, as V(NAME), V(NAME:TAG) or V(DOMAIN/NAME:TAG). The default tag is V(latest).
+      - Name of the image, as V(NAME), V(NAME:TAG), V(NAME@DIGEST) or V(DOMAIN/NAME:TAG). The default tag is V(latest).
+      - With O(source=registry) it says where the image is, with docker's defaults, V(docker.io) and V(library/).
     type: str
     required: true
   state:
     description:
-      - V(present) makes the image. Without O(source) and O(from) it must be there already.
+      - V(present) makes the image.
       - V(absent) removes it, and the layers that nothing else needs. It is refused while a container uses the image,
         unless O(force=true).
     type: str
@@ -30,13 +32,62 @@ options:
     default: present
   source:
     description:
-      - What the image, or its lowest layer, is made from.
+      - What the image, or its lowest layer, is made from. Instead of it, O(from) names an image to build on.
+      - V(registry) fetches it, as O(pull) says. It is the default.
       - V(archive) is a tar file that C(docker save) or C(podman save) wrote, or one with an OCI image layout.
       - V(rootfs) is a root file system, as a tar file or as a directory.
       - V(template) installs one; see O(template).
-      - Instead of it, O(from) names an image to build on.
+      - V(container) takes what O(container) has written, as one more layer over its image.
     type: str
-    choices: [archive, rootfs, template]
+    choices: [registry, archive, rootfs, template, container]
+  pull:
+    description:
+      - When the image, or the one that O(from) names, is fetched from its registry.
+      - V(missing) fetches it when the host lacks it. It is the default.
+      - V(always) asks the registry each time, and fetches what is another one by its digest.
+      - V(never) makes the host's own the only one.
+    type: str
+    choices: [missing, always, never]
+  platform:
+    description:
+      - Which of an index's images is fetched, as V(linux/arm64) or V(linux/arm/v7). The default is this host's.
+    type: str
+  mirrors:
+    description:
+      - Registries that are asked before the image's own, in order, each as V(HOST[:PORT][/PREFIX]).
+    type: list
+    elements: str
+  tls_verify:
+    description:
+      - Whether the registry's certificate is verified, which is the default.
+      - With V(false) it is not, and a registry that speaks no TLS is reached without it.
+    type: bool
+  ca_path:
+    description:
+      - A file of certificates on the target, in PEM, that the registry's is verified against.
+    type: path
+  client_cert:
+    description:
+      - The certificate on the target that the registry is shown, in PEM.
+    type: path
+  client_key:
+    description:
+      - The key of O(client_cert), where it is in a file of its own.
+    type: path
+  auth_file:
+    description:
+      - Credentials on the target, as C(docker login) and C(podman login) write them.
+      - The default is the first that there is of E(REGISTRY_AUTH_FILE), C(/run/containers/0/auth.json),
+        C(~/.config/containers/auth.json) and C(~/.docker/config.json).
+    type: path
+  username:
+    description:
+      - Who asks the registry, instead of what O(auth_file) says.
+    type: str
+  password:
+    description:
+      - The password or token of O(username).
+    type: str
   path:
     description:
       - The archive or root file system on the target.
@@ -46,6 +97,23 @@ options:
     description:
       - Which image of the archive is meant, by the name that it has there. Needed when it holds several.
     type: str
+  container:
+    description:
+      - The container whose writable layer is taken with O(source=container).
+      - It may run. Stop or pause it first where its files have to fit one another.
+      - The image has the configuration of the container's image, not what the container's declaration says.
+    type: str
+  max_size:
+    description:
+      - The most bytes that a layer may unpack to, such as V(2g). Holes of sparse files count. There is no limit by
+        default.
+    type: str
+  device_nodes:
+    description:
+      - What becomes of device nodes in layers. V(refuse), the default, refuses the image, V(skip) leaves them out, and
+        V(make) makes them.
+    type: str
+    choices: [refuse, skip, make]
   template:
     description:
       - V(debian) installs Debian by C(mmdebstrap), or by C(debootstrap) where that is missing.
@@ -63,7 +131,8 @@ options:
     type: dict
   from:
     description:
-      - The image that this one is built on. It must be there.
+      - The image that this one is built on. One that the host lacks is fetched, as O(pull) says.
+      - With neither O(layers) nor another option that changes it, this one is the same image under another name.
     type: str
   layers:
     description:
@@ -231,6 +300,24 @@ EXAMPLES = r"""
     exposed_ports: ["80"]
     stop_signal: SIGQUIT
 
+- name: From a registry of one's own
+  vessel.host.image:
+    name: registry.example.com/shop/app:1.4
+    ca_path: /etc/ssl/shop-ca.pem
+    username: deploy
+    password: "{{ registry_password }}"
+
+- name: Debian as the hub has it this week
+  vessel.host.image:
+    name: debian:bookworm-slim
+    pull: always
+
+- name: What was done in a container, as an image
+  vessel.host.image:
+    name: golden
+    source: container
+    container: workshop
+
 - name: From an archive that lies on the target
   vessel.host.image:
     name: registry:2
@@ -267,6 +354,11 @@ image:
       type: str
       returned: always
       sample: sha256:3b7f…
+    repo_digests:
+      description: Where it came from, as V(REPOSITORY@DIGEST); empty for one that was made here.
+      type: list
+      elements: str
+      returned: always
     created:
       description: When an image that was loaded was made; empty for one of our own.
       type: str
@@ -277,7 +369,16 @@ image:
       returned: always
       sample: amd64
     size:
-      description: Bytes of all its layers.
+      description: Bytes of all its layers on the disk.
+      type: int
+      returned: always
+    shared_size:
+      description: Bytes of the layers that other images have too.
+      type: int
+      returned: always
+    own_size:
+      description: Bytes of the layers that no other image has; not all of them are free when the image goes, where a
+        container uses it or the build cache keeps them.
       type: int
       returned: always
     layers:
@@ -302,18 +403,20 @@ image:
 """
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import Facts, VesselModule, run
-from ansible_collections.vessel.host.plugins.module_utils._converge import images
+from ansible_collections.vessel.host.plugins.module_utils._ansible.urls import Urls
+from ansible_collections.vessel.host.plugins.module_utils._converge import image_facts, images
 from ansible_collections.vessel.host.plugins.module_utils._converge.image_options import DIRECTIVES, OPTIONS
 from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan
+from ansible_collections.vessel.host.plugins.module_utils._converge.registries import set_transport
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
+    set_transport(Urls)
     paths, name = module.paths, module.desired["name"]
 
-    def facts() -> dict:
-        return {"image": images.info(paths, name) if images.exists(paths, name) else {}}
-
-    return images.plan(paths, module.desired), facts
+    return images.plan(paths, module.desired, progress=module.progress), lambda: {
+        "image": image_facts.Facts(paths).of(name)
+    }
 
 
 def main() -> None:

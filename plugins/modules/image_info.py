@@ -53,15 +53,14 @@ images:
 """
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
-from ansible_collections.vessel.host.plugins.module_utils._converge import images
 from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import parse_image
+from ansible_collections.vessel.host.plugins.module_utils._converge.image_facts import Facts
 from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
 
 
 def gather(module: VesselModule) -> dict:
-    wanted = module.desired.get("name")
-    names = [name for name in images.names(module.paths) if wanted in (None, name)]
-    return {"images": [images.info(module.paths, name) for name in names]}
+    wanted, facts = module.desired.get("name"), Facts(module.paths)
+    return {"images": [facts.of(name) for name in facts.names() if wanted in (None, name)]}
 
 
 def main() -> None:

@@ -124,7 +124,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.stack_option
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
     prepare_engine(module)
-    return stacks.plan(module.paths, module.desired), lambda: stack_facts(module)
+    return stacks.plan(module.paths, module.desired, module.progress), lambda: stack_facts(module)
 
 
 def main() -> None:

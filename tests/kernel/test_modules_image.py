@@ -255,8 +255,9 @@ def test_a_used_image_stays_unless_forced_and_its_layers_then_too(base):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ({}, "no such image: new:latest (give source: archive, rootfs or template, or from with layers)"),
-        ({"from": "missing"}, "from: 'missing:latest' is no such image on this host"),
+        ({"pull": "never"}, "no such image: new:latest (pull: never forbids to fetch it)"),
+        ({}, "pull docker.io/library/new:latest: registry-1.docker.io: "),
+        ({"from": "missing", "pull": "never"}, "no such image: missing:latest (pull: never forbids to fetch it)"),
         ({"cmd": "sh"}, "cmd: ['sh'] has no base; give from or source"),
         ({"source": "template"}, "template: None is missing; source: template needs it"),
         ({"source": "template", "template": "suse"}, "template: 'suse' is no template; use debian, busybox"),
@@ -264,7 +265,7 @@ def test_a_used_image_stays_unless_forced_and_its_layers_then_too(base):
         ({"source": "template", "template": "debian", "template_options": {"siute": "x"}}, "template_options.siute: "),
         ({"source": "template", "template": "debian", "from": "base"}, "from: 'base:latest' can't be with source"),
         ({"source": "archive", "path": "/nonexistent.tar"}, "path: '/nonexistent.tar' is not on the target"),
-        ({"source": "registry"}, "source: 'registry' is not one of archive, rootfs, template"),
+        ({"source": "hub"}, "source: 'hub' is not one of registry, archive, rootfs, template, container"),
         ({"path": "/x"}, "path: '/x' needs source: archive or rootfs"),
         ({"from": "base", "layers": [{}]}, "layers[0]: [] needs one of run, copy and env"),
         ({"from": "base", "layers": [{"run": "x", "env": {"A": "b"}}]}, "layers[0]: ['env', 'run'] needs one of"),

@@ -10,15 +10,17 @@ from typing import Any
 from ansible.module_utils.ansible_release import __version__
 
 from .._cli import install
-from .._converge import host, observe
+from .._converge import host, observe, registries
 from .._converge.host import Host
 from .module import VesselModule
+from .urls import Urls
 
 
 def prepare_engine(module: VesselModule) -> None:
     """From now on a supervisor is installed and started when one is needed; check mode needs none."""
     carry_engine()
     host.set_starter(install.ensure)
+    registries.set_transport(Urls)
     if not module.check_mode:
         install.refresh(module.paths)
 

@@ -20,7 +20,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import RequiredError, UnsupportedError
 
-from .._converge.options import Option, arguments, parse_options
+from .._converge.options import Option, arguments, parse_options, secret_texts
 from .._converge.parse import parse_path
 from .._converge.plan import Plan
 from .._converge.sent import take
@@ -69,6 +69,8 @@ class VesselModule(AnsibleModule):  # type: ignore[misc]
         self.sent = take(self.params)
         given = {key: value for key, value in self.params.items() if not key.startswith("_ansible")}
         self.raw = copy.deepcopy(given)
+        # Ansible looks for secrets only where the argument spec leads, and a stack's containers are a mapping to it.
+        self.no_log_values.update(secret_texts(self.options, given))
 
     def _parse(self, converted: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         given = dict(self.raw)

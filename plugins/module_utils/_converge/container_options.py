@@ -670,6 +670,7 @@ OPTIONS: tuple[Option, ...] = (
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 
+PULL = ("missing", "always", "never")
 # What a task says of the container that is no part of what the container is.
 DIRECTIVES: tuple[Option, ...] = (
     Option("name", parse_name, required=True),
@@ -685,6 +686,7 @@ DIRECTIVES: tuple[Option, ...] = (
         shown_default="recreate",
     ),
     Option("healthy_wait_timeout", parse_duration, default=300.0),
+    Option("pull", choice(*PULL), choices=PULL, default="missing", shown_default="missing"),
 )
 
 

@@ -13,16 +13,29 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from .._errors import OptionError
+from .._image.progress import Progress
 from .._network import names, sandbox
 from .._paths import Paths
-from . import attach, checks, drift, labels, lifecycle, live, networks, prepare, secrets, store, users, volumes
+from . import attach, checks, drift, images, labels, lifecycle, live, networks, prepare, secrets, store, users, volumes
 from .container_options import OPTIONS, defaults
 from .host import Host
 from .lifecycle import nothing
-from .plan import Cost, Plan, Step
+from .plan import Cost, Plan, Staged, Step
 from .prepare import KIND, Present
 
 Spec = dict[str, Any]
+
+
+def fetch_and_plan(paths: Paths, desired: Mapping[str, Any], host: Host, progress: Progress) -> Plan:
+    """plan(), and before it what fetches the image where the host lacks it."""
+    if desired.get("state") == "absent" or not desired.get("image"):
+        return plan(paths, desired, host=host)
+    return Staged(
+        [
+            lambda preview: images.fetch(paths, desired["image"], desired.get("pull"), host.coming_images, progress),
+            lambda preview: plan(paths, desired, host=host if preview else Host(paths)),
+        ]
+    )
 
 
 def plan(paths: Paths, desired: Mapping[str, Any], *, whole: bool = False, host: Optional[Host] = None) -> Plan:

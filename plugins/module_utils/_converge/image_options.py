@@ -10,9 +10,13 @@ import signal
 from typing import Any
 
 from .._errors import OptionError
+from .._image.layer import MAKE, REFUSE, SKIP
+from .._image.manifest import parse_platform
+from .._image.registry.endpoint import parse_mirror
 from .._image.template import DEBIAN_DEFAULTS, NAMES
 from .container_options import (
     HEALTHCHECK,
+    PULL,
     parse_env,
     parse_healthcheck,
     parse_image,
@@ -27,14 +31,17 @@ from .parse import (
     parse_bool,
     parse_command,
     parse_mode,
+    parse_name,
     parse_path,
     parse_signal,
     parse_str,
     parse_word,
+    size,
 )
 
 STATES = ("present", "absent")
-SOURCES = ("archive", "rootfs", "template")
+SOURCES = ("registry", "archive", "rootfs", "template", "container")
+DEVICE_NODES = (REFUSE, SKIP, MAKE)
 _ID = integer(0, 2**32 - 2)
 
 
@@ -61,6 +68,15 @@ def parse_signal_name(value: Any, option: str) -> str:
         return signal.Signals(number).name
     except ValueError:
         return str(number)
+
+
+def parse_platform_name(value: Any, option: str) -> str:
+    """``linux/arm64`` or ``linux/arm/v7``, as image indexes have it."""
+    return str(parse_platform(parse_word(value, option), option))
+
+
+def parse_mirror_name(value: Any, option: str) -> str:
+    return parse_mirror(parse_word(value, option), option)
 
 
 def parse_run(value: Any, option: str) -> Any:
@@ -152,13 +168,33 @@ CONFIG: tuple[Option, ...] = (
     Option("stop_signal", parse_signal_name),
     Option("healthcheck", parse_healthcheck, "dict", options=HEALTHCHECK),
 )
+# How a registry is reached.
+ACCESS: tuple[Option, ...] = (
+    Option("mirrors", listing(parse_mirror_name, unique=True), "list", elements="str"),
+    Option("tls_verify", parse_bool, "bool"),
+    Option("ca_path", parse_target_path, "path"),
+    Option("client_cert", parse_target_path, "path"),
+    Option("client_key", parse_target_path, "path"),
+    Option("auth_file", parse_target_path, "path"),
+    Option("username", parse_str),
+    Option("password", parse_str, secret=True),
+)
+REGISTRY: tuple[Option, ...] = (
+    Option("pull", choice(*PULL), choices=PULL),
+    Option("platform", parse_platform_name),
+    *ACCESS,
+)
 OPTIONS: tuple[Option, ...] = (
     Option("source", choice(*SOURCES), choices=SOURCES),
+    *REGISTRY,
     Option("path", parse_target_path, "path"),
     Option("archive_name", parse_word),
     Option("template", parse_word),
     Option("template_options", parse_any_mapping, "dict"),
     Option("from", parse_image),
+    Option("container", parse_name),
+    Option("max_size", size(1)),
+    Option("device_nodes", choice(*DEVICE_NODES), choices=DEVICE_NODES),
     Option("layers", listing(parse_layer), "list", elements="dict", options=LAYER),
     *CONFIG,
 )

@@ -8,18 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
-from .._errors import InUseError, NotFoundError, OptionError, StoreError
-from .._image import archive, build, rootfs, template
-from .._image import config as configs
+from .._errors import InUseError, OptionError, StoreError
+from .._image import build
+from .._image.progress import QUIET, Progress
 from .._image.store import Image, Store
 from .._paths import Paths
 from . import steps, users
-from .image_options import CONFIG, parse_template_options
+from .image_options import CONFIG, REGISTRY
 from .plan import Plan, Step
+from .sources import SOURCES, From, Registry, Source
 
 KIND = "images"
 _CONFIG = tuple(option.name for option in CONFIG)
@@ -27,13 +28,10 @@ _CONFIG = tuple(option.name for option in CONFIG)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made from: a base of one kind, steps over it, and what its configuration says."""
+    """What an image is made from: its source, steps over it, and what its configuration says."""
 
     name: str
-    kind: str  # archive, rootfs, template or from
-    origin: str  # a path, a template's name, or an image's name
-    template_options: dict[str, Any] = field(default_factory=dict)
-    archive_name: str = ""
+    source: Source
     layers: tuple[dict[str, Any], ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -42,76 +40,58 @@ class Recipe:
         return not self.layers and not self.config
 
     def describe(self) -> str:
-        verbs = {"archive": "load archive", "rootfs": "import", "template": "make template", "from": "build from"}
-        return f"{verbs[self.kind]} {self.origin}"
+        if self.plain and isinstance(self.source, From):
+            return f"tag {self.source.origin}"
+        return self.source.describe()
 
 
-def recipe(desired: dict[str, Any]) -> Optional[Recipe]:
-    """None when the task names nothing to make an image from. Raises OptionError where options contradict."""
-    kind = desired.get("source") or ("from" if "from" in desired else "")
+def recipe(paths: Paths, desired: dict[str, Any]) -> Recipe:
+    """Raises OptionError where options contradict."""
+    kind = desired.get("source") or ("from" if "from" in desired else "registry")
     _check_combination(desired, kind)
-    if not kind:
-        return None
     config = {name: desired[name] for name in _CONFIG if name in desired}
-    layers = tuple(desired.get("layers") or ())
-    origin = desired[{"archive": "path", "rootfs": "path", "template": "template", "from": "from"}[kind]]
-    options: dict[str, Any] = {}
-    if kind == "template":
-        template.check(origin, "template")
-        options = parse_template_options(origin, desired.get("template_options") or {})
-    return Recipe(desired["name"], kind, origin, options, desired.get("archive_name", ""), layers, config)
+    return Recipe(desired["name"], SOURCES[kind].of(paths, desired), tuple(desired.get("layers") or ()), config)
 
 
-_NEEDS = {"archive": "path", "rootfs": "path", "template": "template"}
-_ONLY = {"path": ("archive", "rootfs"), "archive_name": ("archive",), "template": ("template",),
-         "template_options": ("template",), "from": ("from",)}  # fmt: skip
+# Options that only some sources take.
+_ONLY = {
+    "path": ("archive", "rootfs"),
+    "archive_name": ("archive",),
+    "template": ("template",),
+    "template_options": ("template",),
+    "from": ("from",),
+    "container": ("container",),
+    "max_size": ("archive", "rootfs", "registry"),
+    "device_nodes": ("archive", "registry"),
+    **{option.name: ("registry", "from") for option in REGISTRY},
+}
 
 
 def _check_combination(desired: dict[str, Any], kind: str) -> None:
-    needed = _NEEDS.get(kind)
-    if needed and needed not in desired:
+    needed = SOURCES[kind].option
+    if needed not in desired:
         raise OptionError(needed, None, f"is missing; source: {kind} needs it")
+    told = "source" in desired or kind == "from"
     for option, kinds in _ONLY.items():
         if option in desired and kind not in kinds:
-            problem = f"can't be with source: {kind}" if kind else f"needs source: {' or '.join(kinds)}"
+            problem = f"can't be with source: {kind}" if told else f"needs source: {' or '.join(kinds)}"
             raise OptionError(option, desired[option], problem)
-    if not kind:
+    if kind == "registry":
         for option in ("layers", *_CONFIG):
             if option in desired:
-                raise OptionError(option, desired[option], "has no base; give from or source")
-
-
-def base_key(store: Store, made: Recipe) -> str:
-    """The digest of all that the base is made from."""
-    if made.kind == "template":
-        return template.key(made.origin, made.template_options)
-    if made.kind == "from":
-        # Not its name, which may move on, and not its id, which changes with words that no layer sees.
-        return _need_base(store, made).id
-    if not os.path.exists(made.origin):
-        raise OptionError("path", made.origin, "is not on the target; copy it there first")
-    found = rootfs.key(made.origin, store)
-    return found if made.kind == "rootfs" else hashlib.sha256(f"{found} {made.archive_name}".encode()).hexdigest()
-
-
-def _need_base(store: Store, made: Recipe) -> Image:
-    base = store.get(made.origin)
-    if base is None:
-        raise OptionError(
-            "from", made.origin, "is no such image on this host", hint="declare it with vessel.host.image first"
-        )
-    return base
+                problem = "can't be with source: registry; build on the image, with from"
+                raise OptionError(option, desired[option], problem if told else "has no base; give from or source")
 
 
 def key(store: Store, made: Recipe) -> str:
     """The digest of all that the image is made from."""
     digests = [planned.key for planned in build.plan(store, _nothing(), made.layers)]
-    what = [made.kind, base_key(store, made), digests, made.config]
+    what = [type(made.source).__name__, made.source.key(store), digests, made.config]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def _nothing(layers: tuple[str, ...] = ()) -> Image:
-    return Image("", "", layers)
+def _nothing() -> Image:
+    return Image("", "", ())
 
 
 def plan(
@@ -120,6 +100,7 @@ def plan(
     *,
     whole: bool = False,
     planned: Optional[set[str]] = None,
+    progress: Progress = QUIET,
 ) -> Plan:
     """What makes the image as desired.
 
@@ -132,25 +113,49 @@ def plan(
     if desired.get("state") == "absent":
         planned.discard(name)
         return _absence(paths, store, name, force=force)
-    made = recipe(desired)
-    if made is None:
-        _require(store, name, planned)
-        return Plan()
+    made = recipe(paths, desired)
+    if isinstance(made.source, Registry):
+        return _pulling(store, made, planned, force=force, progress=progress)
     steps.sweep(paths)
-    if made.kind == "from" and made.origin in planned:
-        planned.add(name)
-        return _making(paths, store, made, [(build.describe(step), False) for step in made.layers], force=force)
-    present = _present(store, name)
-    if present is not None and not force and present.key == key(store, made):
-        return Plan()
+    result = _bases(store, made, desired, planned, progress)
+    if isinstance(made.source, From) and made.source.origin in planned:
+        layers = [(build.describe(step), False) for step in made.layers]
+    else:
+        present = _present(store, name)
+        if present is not None and not force and present.key == key(store, made):
+            return result
+        layers = _layers(store, made, force=force)
     planned.add(name)
-    return _making(paths, store, made, _layers(store, made, force=force), force=force)
+    result.extend(_making(paths, store, made, layers, force=force, progress=progress))
+    return result
 
 
-def _require(store: Store, name: str, planned: Collection[str]) -> None:
-    if name not in planned and store.get(name) is None:
-        hint = "give source: archive, rootfs or template, or from with layers"
-        raise NotFoundError("image", name, hint=hint)
+def fetch(paths: Paths, name: str, pull: Optional[str], planned: set[str], progress: Progress) -> Plan:
+    """The image that a container names, as its own pull policy says; from a registry, or from nowhere."""
+    desired = {"name": name, "pull": pull or "missing"}
+    return _pulling(Store(paths), recipe(paths, desired), planned, force=False, progress=progress)
+
+
+def _bases(store: Store, made: Recipe, desired: dict[str, Any], planned: set[str], progress: Progress) -> Plan:
+    """Fetch the image that it is built on, as the pull policy says."""
+    if not isinstance(made.source, From) or made.source.origin in planned:
+        return Plan()
+    base = Recipe(made.source.origin, Registry.of(store.paths, {**desired, "name": made.source.origin}))
+    return _pulling(store, base, planned, force=False, progress=progress)
+
+
+def _pulling(store: Store, made: Recipe, planned: set[str], *, force: bool, progress: Progress) -> Plan:
+    source = cast(Registry, made.source)
+    present = _present(store, made.name)
+    if made.name in planned or not source.wanted(store, present, force=force):
+        return Plan()
+    planned.add(made.name)
+
+    def do() -> None:
+        source.make(store, made.name, "", force=force, progress=progress)
+
+    after = {"reference": source.origin}
+    return Plan([_step(store, made, present, do, after)])
 
 
 def _present(store: Store, name: str) -> Optional[Image]:
@@ -162,30 +167,31 @@ def _present(store: Store, name: str) -> Optional[Image]:
     return image if image is not None and all(map(store.has_layer, image.layers)) else None
 
 
-def _base(store: Store, made: Recipe) -> Optional[Image]:
-    """The base if the store has it already."""
-    if made.kind == "from":
-        return _need_base(store, made)
-    if made.kind == "archive":
-        return None
-    diff_id = store.layer_for(base_key(store, made))
-    return _nothing((diff_id,)) if diff_id else None
-
-
 def _layers(store: Store, made: Recipe, *, force: bool) -> list[tuple[str, bool]]:
     """(description, is it in the cache) of each step that makes a layer."""
-    base = None if force else _base(store, made)
+    base = None if force else made.source.cached(store)
     if base is None:
         return [(build.describe(step), False) for step in made.layers if step.get("env") is None]
     planned = build.plan(store, base, made.layers)
     return [(item.describes, bool(item.layer)) for item in planned if item.step.get("env") is None]
 
 
-def _making(paths: Paths, store: Store, made: Recipe, layers: list[tuple[str, bool]], *, force: bool) -> Plan:
-    before = _present(store, made.name)
-
+def _making(
+    paths: Paths, store: Store, made: Recipe, layers: list[tuple[str, bool]], *, force: bool, progress: Progress
+) -> Plan:
     def do() -> None:
-        make(paths, store, made, force=force)
+        make(paths, store, made, force=force, progress=progress)
+
+    told = [f"{'cached' if cached else 'build'}: {what}" for what, cached in layers]
+    result = Plan([_step(store, made, _present(store, made.name), do, {"layers": told, **made.config})])
+    for what, cached in layers:
+        if not cached:
+            result.add(Step(f"image {made.name}", f"build layer: {what}", lambda: None, after=what))
+    return result
+
+
+def _step(store: Store, made: Recipe, before: Optional[Image], do: Callable[[], None], after: dict[str, Any]) -> Step:
+    """Make the image; undone, the name is what it was."""
 
     def undo() -> None:
         if before is None:
@@ -193,52 +199,26 @@ def _making(paths: Paths, store: Store, made: Recipe, layers: list[tuple[str, bo
         else:
             store.tag(before, made.name, before.key)
 
-    target = f"image {made.name}"
-    told = [f"{'cached' if cached else 'build'}: {what}" for what, cached in layers]
     shown = {"id": before.id, "layers": len(before.layers)} if before else None
-    result = Plan([Step(target, made.describe(), do, undo, before=shown, after={"layers": told, **made.config})])
-    for what, cached in layers:
-        if not cached:
-            result.add(Step(target, f"build layer: {what}", lambda: None, after=what))
-    return result
+    return Step(f"image {made.name}", made.describe(), do, undo, before=shown, after=after)
 
 
-def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False) -> Image:
+def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False, progress: Progress = QUIET) -> Image:
     """Make it, from the cache as far as that goes."""
-    wanted = key(store, made)
 
     def run(request: build.RunRequest) -> None:
         steps.run(paths, made.name, request)
 
     # One work for all of it: what one part has made stays until the last has used it.
     with store.work():
-        if made.kind == "archive" and made.plain:
-            image = archive.load(store, made.origin, made.name, made.archive_name, key=wanted)
-        else:
-            base = _make_base(store, made, force=force)
-            if force:
-                _forget(store, base, made)
-            image = build.build(store, made.name, base, made.layers, made.config, run, wanted)
-        if made.kind in ("archive", "rootfs"):
-            rootfs.remember(store, made.origin)
-    return image
-
-
-def _make_base(store: Store, made: Recipe, *, force: bool) -> Image:
-    if made.kind == "from":
-        return _need_base(store, made)
-    if made.kind == "archive":
-        # Under the name that it will have in the end: no other name may be taken for it.
-        return archive.load(store, made.origin, made.name, made.archive_name)
-    cached = base_key(store, made)
-    diff_id = "" if force else store.layer_for(cached)
-    if not diff_id:
-        if made.kind == "template":
-            diff_id = template.build(store, made.origin, made.template_options, made.name)
-        else:
-            diff_id = rootfs.load(store, made.origin)
-            store.set_key(cached, diff_id)
-    return Image(made.describe(), "", (diff_id,))
+        wanted = key(store, made)
+        if made.plain and made.source.whole:
+            return made.source.make(store, made.name, wanted, force=force, progress=progress)
+        # Until it is built, it has the key of nothing: whoever is killed between makes it again.
+        base = made.source.make(store, made.name, "", force=force, progress=progress)
+        if force:
+            _forget(store, base, made)
+        return build.build(store, made.name, base, made.layers, made.config, run, wanted)
 
 
 def _forget(store: Store, base: Image, made: Recipe) -> None:
@@ -261,28 +241,3 @@ def _absence(paths: Paths, store: Store, name: str, *, force: bool) -> Plan:
         store.collect(keep=users.layers(paths))
 
     return Plan([Step(f"image {name}", "remove", do, before={"id": image.id} if image else None)])
-
-
-def info(paths: Paths, name: str) -> dict[str, Any]:
-    """The image in words of our own, and its configuration in OCI's."""
-    store = Store(paths)
-    image = store.need(name)
-    return {
-        "name": image.name or name,
-        "id": image.id,
-        "created": image.created,
-        "architecture": store.raw(image).get("architecture", configs.architecture()),
-        "size": store.size(image),
-        "layers": [{"digest": layer, "size": store.layer_size(layer)} for layer in image.layers],
-        "history": [entry.get("created_by", "") for entry in store.raw(image).get("history") or []],
-        "config": image.config,
-        "containers": users.of_image(paths, name),
-    }
-
-
-def exists(paths: Paths, name: str) -> bool:
-    return Store(paths).get(name) is not None
-
-
-def names(paths: Paths) -> list[str]:
-    return Store(paths).names()

@@ -8,6 +8,7 @@ the documentation's table of costs and the test that applies every option twice.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -44,6 +45,7 @@ class Option:
     secret: bool = False
     aliases: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
+    each: tuple[Option, ...] = ()  # of a mapping by name: the options of each; Ansible is not told of them
     compare: Compare = Compare.strict
     cost: Optional[Cost] = None
 
@@ -103,6 +105,20 @@ def parse_options(options: tuple[Option, ...], given: dict[str, Any], path: str 
                 f"{path}.{option.name}" if path else option.name, None, "is missing; the option is required"
             )
     return result
+
+
+def secret_texts(options: tuple[Option, ...], given: Any) -> Iterator[str]:
+    """What of the given values is secret, at any depth; whatever is not of the form that it should have is left out."""
+    for option in options if isinstance(given, dict) else ():
+        value = given.get(option.name)
+        if option.secret and value and isinstance(value, (str, int, float)):
+            yield str(value)
+        elif option.each and isinstance(value, dict):
+            for body in value.values():
+                yield from secret_texts(option.each, body)
+        else:
+            for body in value if isinstance(value, list) else [value]:
+                yield from secret_texts(option.options, body)
 
 
 def group(*options: Option) -> Parser:

@@ -116,3 +116,30 @@ class Plan:
             except Exception as error:
                 if isinstance(cause, VesselError):
                     cause.undo_errors.append(error)
+
+
+class Staged(Plan):
+    """Stages, each planned when the one before is done: what a container is made from must be there to be looked at.
+
+    Until then ``steps`` hold what each stage is expected to do, which is what check mode shows.
+    """
+
+    def __init__(self, stages: list[Callable[[bool], Plan]]) -> None:
+        """Each stage is a function of ``preview``."""
+        self._stages = stages
+        self._plans = [stage(True) for stage in stages]
+        super().__init__([step for plan in self._plans for step in plan])
+
+    def apply(self) -> None:
+        done: list[Step] = []
+        real: list[Plan] = []
+        for stage, expected in zip(self._stages, self._plans):
+            try:
+                plan = stage(False) if any(step for earlier in real for step in earlier) else expected
+                real.append(plan)
+                plan.apply()
+            except BaseException as error:
+                self._undo(done, error)
+                raise
+            done.extend(plan.steps)
+        self.steps = [step for plan in real for step in plan]

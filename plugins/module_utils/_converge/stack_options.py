@@ -16,7 +16,7 @@ from .plan import Cost
 CONDITIONS = ("started", "healthy", "completed")
 _CONTAINER = (
     *container_options.OPTIONS,
-    *(option for option in container_options.DIRECTIVES if option.name in ("state", "paused")),
+    *(option for option in container_options.DIRECTIVES if option.name in ("state", "paused", "pull")),
 )
 
 
@@ -60,6 +60,10 @@ def _without(options: tuple[Option, ...], *names: str) -> tuple[Option, ...]:
     return tuple(option for option in options if option.name not in ("name", "state", *names))
 
 
+def _named(name: str, options: tuple[Option, ...], *, key: Parser = parse_name) -> Option:
+    return Option(name, named(options, key=key), "dict", default={}, each=options)
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("name", parse_name, required=True),
     Option(
@@ -69,10 +73,10 @@ OPTIONS: tuple[Option, ...] = (
         default="present",
         shown_default="present",
     ),
-    Option("networks", named(_without(network_options.OPTIONS, "force")), "dict", default={}),
-    Option("volumes", named(_without(volume_options.OPTIONS)), "dict", default={}),
-    Option("images", named(_without(image_options.OPTIONS), key=container_options.parse_image), "dict", default={}),
-    Option("containers", named((*_CONTAINER, DEPENDS_ON)), "dict", default={}),
+    _named("networks", _without(network_options.OPTIONS, "force")),
+    _named("volumes", _without(volume_options.OPTIONS)),
+    _named("images", _without(image_options.OPTIONS), key=container_options.parse_image),
+    _named("containers", (*_CONTAINER, DEPENDS_ON)),
     Option("prune", parse_bool, "bool", default=False, shown_default=False),
     Option("recreate", parse_bool, "bool", default=False, shown_default=False),
     next(option for option in container_options.DIRECTIVES if option.name == "max_disruption"),

@@ -5,49 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Optional
 
 from .._errors import OptionError
+from .._image.progress import QUIET, Progress
 from .._network.model import Network
 from .._paths import Paths
 from . import containers, firewall, images, lifecycle, networks, prepare, store, together, volumes
 from .host import Host
 from .jobs import Job
-from .plan import Plan, Step
+from .plan import Plan, Staged, Step
 
 KIND = "stacks"
 Desired = Mapping[str, Any]
 
 
-class Staged(Plan):
-    """Stages, each planned when the one before is done: what a container is made from must be there to be looked at.
-
-    Until then ``steps`` hold what each stage is expected to do, which is what check mode shows.
-    """
-
-    def __init__(self, stages: list[Callable[[bool], Plan]]) -> None:
-        """Each stage is a function of ``preview``."""
-        self._stages = stages
-        self._plans = [stage(True) for stage in stages]
-        super().__init__([step for plan in self._plans for step in plan])
-
-    def apply(self) -> None:
-        done: list[Step] = []
-        real: list[Plan] = []
-        for stage, expected in zip(self._stages, self._plans):
-            try:
-                plan = stage(False) if any(step for earlier in real for step in earlier) else expected
-                real.append(plan)
-                plan.apply()
-            except BaseException as error:
-                self._undo(done, error)
-                raise
-            done.extend(plan.steps)
-        self.steps = [step for plan in real for step in plan]
-
-
-def plan(paths: Paths, desired: Desired) -> Plan:
+def plan(paths: Paths, desired: Desired, progress: Progress = QUIET) -> Plan:
     """What makes the stack as desired; each option left out has its default."""
     desired = {**desired, "containers": together.with_implied(desired.get("containers") or {})}
     check(desired)
@@ -55,7 +29,7 @@ def plan(paths: Paths, desired: Desired) -> Plan:
     if desired["state"] == "absent":
         return _absence(paths, desired, stored)
     stages = [
-        lambda preview: _surroundings(paths, desired, stored),
+        lambda preview: _surroundings(paths, desired, stored, progress),
         lambda preview: _containers(paths, desired, stored, preview=preview),
         lambda preview: _leftovers(paths, desired, stored),
     ]
@@ -108,12 +82,10 @@ def order(declared: Mapping[str, Desired]) -> list[str]:
 # images, volumes, networks
 
 
-def _surroundings(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -> Plan:
+def _surroundings(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]], progress: Progress) -> Plan:
     # What belongs to the stack is known before any of it is there: absent needs no more than the stack's name.
     result = _remember(paths, desired, stored)
-    planned: set[str] = set()
-    for name in _image_order(desired.get("images") or {}):
-        result.extend(images.plan(paths, {**desired["images"][name], "name": name}, whole=True, planned=planned))
+    result.extend(_images(paths, desired, set(), progress))
     for name, body in sorted((desired.get("volumes") or {}).items()):
         result.extend(volumes.plan(paths, {**body, "name": name}, whole=True))
     declared = sorted((desired.get("networks") or {}).items())
@@ -121,6 +93,18 @@ def _surroundings(paths: Paths, desired: Desired, stored: Optional[dict[str, Any
         seen, others = networks.snapshot(), firewall.networks(paths)
         for name, body in declared:
             result.extend(networks.plan(paths, {**body, "name": name}, whole=True, seen=seen, others=others))
+    return result
+
+
+def _images(paths: Paths, desired: Desired, planned: set[str], progress: Progress = QUIET) -> Plan:
+    """Those that are declared, and those that containers name and the host lacks."""
+    result, declared = Plan(), desired.get("images") or {}
+    for name in _image_order(declared):
+        body = {**declared[name], "name": name}
+        result.extend(images.plan(paths, body, whole=True, planned=planned, progress=progress))
+    for body in (desired.get("containers") or {}).values():
+        if body.get("image") and body["image"] not in declared:
+            result.extend(images.fetch(paths, body["image"], body.get("pull"), planned, progress))
     return result
 
 
@@ -184,10 +168,7 @@ def _has_done(host: Host, wanted: Desired) -> bool:
 
 def _announce(host: Host, desired: Desired) -> None:
     """For a preview: what the first stage will have made."""
-    planned: set[str] = set()
-    for name in _image_order(desired.get("images") or {}):
-        images.plan(host.paths, {**desired["images"][name], "name": name}, whole=True, planned=planned)
-    host.coming_images |= planned
+    _images(host.paths, desired, host.coming_images)
     host.coming_volumes |= set(desired.get("volumes") or {})
     for name, body in sorted((desired.get("networks") or {}).items()):
         networks.plan(host.paths, {**body, "name": name}, whole=True, seen=host.snapshot, others=host.networks)

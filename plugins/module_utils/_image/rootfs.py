@@ -35,7 +35,7 @@ def key(path: str, store: Optional[Store] = None) -> str:
     try:
         info = os.stat(path)
         if stat.S_ISDIR(info.st_mode):
-            return _directory_key(path)
+            return directory_key(path)
         known = load_json(_known(store, path)) if store else None
         if known and known["stat"] == _identity(info):
             return str(known["key"])
@@ -71,7 +71,8 @@ def _file_key(path: str) -> str:
     return digest.hexdigest()
 
 
-def _directory_key(path: str) -> str:
+def directory_key(path: str) -> str:
+    """The digest of what stat(2) says of all in the directory."""
     base = os.fsencode(path)
     digest = hashlib.sha256(b"directory\0")
     for name, info in _walk(base, b"", os.stat(base)):
@@ -101,7 +102,7 @@ def load(store: Store, path: str, *, limit: int = 0) -> str:
     with store.work() as work:
         directory = work.directory()
         if os.path.isdir(path):
-            diff_id, size = _import(path, directory, limit)
+            diff_id, size = copy(path, directory, limit=limit)
         else:
             with open(path, "rb", buffering=0) as file, decompressed(file, path) as stream:
                 layer.unpack(stream, directory, limit=limit, devices=layer.SKIP)
@@ -114,8 +115,11 @@ def load(store: Store, path: str, *, limit: int = 0) -> str:
     return diff_id
 
 
-def _import(source: str, directory: str, limit: int) -> tuple[str, int]:
-    """Copy as layers are: a child packs and we unpack, so that links, holes, owners and xattrs come along."""
+def copy(source: str, directory: str, *, limit: int = 0) -> tuple[str, int]:
+    """Copy as layers are: a child packs and we unpack, so that links, holes, owners, xattrs and whiteouts come along.
+
+    (diff_id, bytes of its files on the disk) of the copy, which has no devices.
+    """
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     words, told = os.pipe2(os.O_CLOEXEC)
     child = os.fork()

@@ -177,10 +177,6 @@ class Store:
         data = load(f"{self._image_path(image.id)}/origins.json")
         return list(data["origins"]) if data else []
 
-    def size(self, image: Image) -> int:
-        """Of all its layers, shared ones too."""
-        return sum(self.layer_size(layer) for layer in set(image.layers))
-
     def directories(self, image: Image) -> list[str]:
         """The directories to be mounted, the base first."""
         found: list[str] = []

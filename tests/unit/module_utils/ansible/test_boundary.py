@@ -11,7 +11,7 @@ import os
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.vessel.host.plugins.module_utils._ansible import module as border
-from ansible_collections.vessel.host.plugins.module_utils._converge import parse
+from ansible_collections.vessel.host.plugins.module_utils._converge import parse, stack_options
 from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option, flag
 from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Cost, Plan, Step
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, NotFoundError, StoreError
@@ -108,6 +108,22 @@ def test_what_yaml_mangled_is_refused_by_name_value_and_remedy(task, args, sente
 )
 def test_ansible_says_itself_what_is_unknown_or_missing(task, args, text):
     assert text in task(**args)["msg"]
+
+
+def test_a_secret_in_a_mapping_by_name_is_not_in_the_invocation(tmp_path, capsys):
+    """Ansible itself knows no options below a stack's images and containers."""
+    secrets = [{"name": "key", "content": "hunter2"}]
+    args = {
+        "name": "shop",
+        "images": {"app": {"username": "me", "password": "hunter3"}},
+        "containers": {"web": {"image": "app", "secrets": secrets}},
+        "root": str(tmp_path / "vessel"),
+    }
+    with patch_module_args(args), pytest.raises(SystemExit):
+        border.run(stack_options.OPTIONS, lambda module: (Plan(), dict))
+    said = capsys.readouterr().out
+    assert "hunter" not in said
+    assert json.loads(said)["invocation"]["module_args"]["images"]["app"]["username"] == "me"
 
 
 @pytest.mark.parametrize("secret", [12345.5, "two\nlines\0", ["hunter2"]])

@@ -39,7 +39,7 @@ def desired(**given):
 
 
 def key(store, **given):
-    return images.key(store, images.recipe(desired(**{"from": "base", **given})))
+    return images.key(store, images.recipe(store.paths, desired(**{"from": "base", **given})))
 
 
 def test_the_same_is_the_same_however_it_is_spelled(store):
@@ -102,14 +102,24 @@ def test_an_image_on_one_that_is_made_in_the_same_run(paths, store):
     plan = images.plan(paths, desired(**{"from": "coming"}, layers=[{"run": "ls"}]), planned=planned)
     assert len(plan.steps) == 2
     assert planned == {"coming:latest", "app:latest"}
-    with pytest.raises(OptionError, match="from: 'coming:latest' is no such image on this host"):
-        images.plan(paths, desired(**{"from": "coming"}))
+    with pytest.raises(NotFoundError, match="such image: coming:latest"):
+        images.plan(paths, desired(**{"from": "coming"}, pull="never"))
+
+
+def test_a_base_that_the_host_lacks_is_fetched_first(paths, store):
+    plan = images.plan(paths, desired(**{"from": "registry.example:5000/base"}, layers=[{"run": "ls"}]))
+    assert plan.describe() == [
+        "image registry.example:5000/base:latest: pull registry.example:5000/base:latest",
+        "image app:latest: build from registry.example:5000/base:latest",
+        "image app:latest: build layer: run ls",
+    ]
 
 
 def test_an_image_that_only_has_to_be_there(paths, store):
     assert not images.plan(paths, {**desired(), "name": "base:latest"})
-    with pytest.raises(NotFoundError, match="give source: archive, rootfs or template, or from with layers"):
-        images.plan(paths, desired())
+    assert images.plan(paths, desired()).describe() == ["image app:latest: pull docker.io/library/app:latest"]
+    with pytest.raises(NotFoundError, match="such image: app:latest"):
+        images.plan(paths, desired(pull="never"))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +133,7 @@ def test_an_image_that_only_has_to_be_there(paths, store):
         ({"source": "template", "template": "busybox", "from": "x"}, "from: 'x:latest' can't be with source: template"),
     ],
 )
-def test_options_that_do_not_go_together(given, sentence):
+def test_options_that_do_not_go_together(paths, given, sentence):
     with pytest.raises(OptionError) as caught:
-        images.recipe(desired(**given))
+        images.recipe(paths, desired(**given))
     assert str(caught.value).startswith(sentence)

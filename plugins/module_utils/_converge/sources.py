@@ -1,0 +1,286 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an image, or the lowest layer of one, is made from: one class a source.
+
+Each tells the digest of all that goes into it, so that nothing is made twice, and can make its image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Optional
+
+from .._errors import NetworkError, NotFoundError, OptionError, RegistryError
+from .._image import archive, layer, rootfs, template
+from .._image.commit import commit
+from .._image.progress import Progress
+from .._image.reference import Reference, parse
+from .._image.registry.client import Client
+from .._image.registry.endpoint import repository
+from .._image.registry.pull import is_current, pull, resolve
+from .._image.store import Image, Store
+from .._paths import Paths
+from . import prepare, registries
+from .image_options import ACCESS, parse_template_options
+
+Desired = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """``origin`` is what the source's own option says."""
+
+    origin: str
+    option: ClassVar[str]
+    verb: ClassVar[str]
+    # Is what it makes an image with a configuration of its own, and not a layer alone?
+    whole: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, paths: Paths, desired: Desired) -> Source:
+        """As declared. Raises OptionError where that can't be, whatever is in the store."""
+        return cls(desired[cls.option])
+
+    def describe(self) -> str:
+        return f"{self.verb} {self.origin}"
+
+    def key(self, store: Store) -> str:
+        """The digest of all that it makes its image from; OptionError where that is not there."""
+        raise NotImplementedError
+
+    def cached(self, store: Store) -> Optional[Image]:
+        """What make() would give, when the store has it."""
+        return None
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        """The image; a source that is whole gives it the name, and says by the key what it was made from.
+
+        Without a key it is only what others are built on.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Unpacked(Source):
+    """A source that is somebody else's tar."""
+
+    limit: int = 0
+    devices: str = layer.REFUSE
+
+    def how(self) -> dict[str, Any]:
+        return {"limit": self.limit, "devices": self.devices}
+
+
+def _path_of(desired: Desired) -> str:
+    return str(desired["path"])
+
+
+@dataclass(frozen=True)
+class Archive(Unpacked):
+    option, verb = "path", "load archive"
+    archive_name: str = ""
+
+    @classmethod
+    def of(cls, paths: Paths, desired: Desired) -> Archive:
+        return cls(_path_of(desired), *_unpacking(desired), desired.get("archive_name", ""))
+
+    def key(self, store: Store) -> str:
+        found = rootfs.key(_there(self.origin), store)
+        return hashlib.sha256(f"{found} {self.archive_name}".encode()).hexdigest()
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        image = archive.load(store, self.origin, name, self.archive_name, key=key, **self.how())
+        rootfs.remember(store, self.origin)
+        return image
+
+
+@dataclass(frozen=True)
+class Rootfs(Unpacked):
+    option, verb, whole = "path", "import", False
+
+    @classmethod
+    def of(cls, paths: Paths, desired: Desired) -> Rootfs:
+        return cls(_path_of(desired), *_unpacking(desired))
+
+    def key(self, store: Store) -> str:
+        return rootfs.key(_there(self.origin), store)
+
+    def cached(self, store: Store) -> Optional[Image]:
+        return _one_layer(store.layer_for(self.key(store)))
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        made = self.key(store)
+        diff_id = "" if force else store.layer_for(made)
+        if not diff_id:
+            diff_id = rootfs.load(store, self.origin, limit=self.limit)
+            store.set_key(made, diff_id)
+        rootfs.remember(store, self.origin)
+        return Image(self.describe(), "", (diff_id,))
+
+
+@dataclass(frozen=True)
+class Template(Source):
+    option, verb, whole = "template", "make template", False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, paths: Paths, desired: Desired) -> Template:
+        origin = desired["template"]
+        template.check(origin, "template")
+        return cls(origin, parse_template_options(origin, desired.get("template_options") or {}))
+
+    def key(self, store: Store) -> str:
+        return template.key(self.origin, self.options)
+
+    def cached(self, store: Store) -> Optional[Image]:
+        return _one_layer(store.layer_for(self.key(store)))
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        diff_id = "" if force else store.layer_for(self.key(store))
+        diff_id = diff_id or template.build(store, self.origin, self.options, name)
+        return Image(self.describe(), "", (diff_id,))
+
+
+@dataclass(frozen=True)
+class From(Source):
+    """Another image of this host."""
+
+    option, verb = "from", "build from"
+
+    def key(self, store: Store) -> str:
+        # Not its name, which may move on, and not its layers: its configuration goes in too.
+        return self.cached(store).id
+
+    def cached(self, store: Store) -> Image:
+        base = store.get(self.origin)
+        if base is None:
+            hint = "declare it with vessel.host.image first"
+            raise OptionError("from", self.origin, "is no such image on this host", hint=hint)
+        return base
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        base = self.cached(store)
+        return store.tag(base, name, key) if key else base
+
+
+@dataclass(frozen=True)
+class Container(Source):
+    """What a container has written, as a layer over its image."""
+
+    option, verb = "container", "commit container"
+    base: str  # the id of its image
+    upper: str
+
+    @classmethod
+    def of(cls, paths: Paths, desired: Desired) -> Container:
+        name = desired["container"]
+        spec = prepare.look(paths, name).spec
+        if spec is None:
+            raise OptionError("container", name, "is no container of this host")
+        return cls(name, spec["image_id"], f"{paths.resource(prepare.KIND, name)}/upper")
+
+    def key(self, store: Store) -> str:
+        return hashlib.sha256(f"{self.base} {rootfs.directory_key(self.upper)}".encode()).hexdigest()
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        base = store.get(self.base)
+        if base is None:
+            raise OptionError("container", self.origin, "is of an image whose configuration this host has no more")
+        return commit(store, base, self.upper, name, key, created_by=self.describe())
+
+
+@dataclass(frozen=True)
+class Registry(Unpacked):
+    """The image that a reference leads to. It is what has the name: no key says more of it."""
+
+    option, verb = "name", "pull"
+    policy: str = "missing"
+    platform: str = ""
+    access: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, paths: Paths, desired: Desired) -> Registry:
+        access = {option.name: desired[option.name] for option in ACCESS if option.name in desired}
+        policy, platform = desired.get("pull") or "missing", desired.get("platform") or ""
+        return cls(desired["name"], *_unpacking(desired), policy, platform, access)
+
+    def describe(self) -> str:
+        reference = self._reference
+        tag = f":{reference.tag}" if reference.tag else ""
+        return f"pull {repository(reference)}{tag}{f'@{reference.digest}' if reference.digest else ''}"
+
+    def key(self, store: Store) -> str:
+        return ""
+
+    def wanted(self, store: Store, present: Optional[Image], *, force: bool) -> bool:
+        """Is it to be fetched? Raises NotFoundError where it is not there and may not be."""
+        if self.policy == "never":
+            if present is None:
+                raise NotFoundError("image", self.origin, hint="pull: never forbids to fetch it")
+            return False
+        if present is None or force or not self._fits(store, present):
+            return True
+        if self.policy != "always":
+            return False
+        with self._telling():
+            return not is_current(store, present, self._reference, resolve(self._reference, self._client))
+
+    @property
+    def _reference(self) -> Reference:
+        return parse(self.origin, "name")
+
+    @cached_property
+    def _client(self) -> Client:
+        """It is made when something is asked: a no-change run speaks to nobody."""
+        return registries.client(self.access)
+
+    def _fits(self, store: Store, present: Image) -> bool:
+        if not self.platform:
+            return True
+        words = store.raw(present)
+        have = [words.get("os"), words.get("architecture"), words.get("variant")]
+        wanted = self.platform.split("/")
+        return have[: len(wanted)] == wanted
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        how = {**self.how(), "platform": self.platform, "key": key, "progress": progress}
+        with self._telling():
+            return pull(store, name, self._reference, self._client, **how)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What goes wrong between hosts says of which image."""
+        try:
+            yield
+        except (NetworkError, RegistryError) as error:
+            raise RegistryError(f"{self.describe()}: {error.message}", hint=error.hint) from None
+
+
+def _unpacking(desired: Desired) -> tuple[int, str]:
+    return desired.get("max_size") or 0, desired.get("device_nodes") or layer.REFUSE
+
+
+def _there(path: str) -> str:
+    if not os.path.exists(path):
+        raise OptionError("path", path, "is not on the target; copy it there first")
+    return path
+
+
+def _one_layer(diff_id: str) -> Optional[Image]:
+    return Image("", "", (diff_id,)) if diff_id else None
+
+
+SOURCES: dict[str, type[Source]] = {
+    "archive": Archive,
+    "container": Container,
+    "from": From,
+    "registry": Registry,
+    "rootfs": Rootfs,
+    "template": Template,
+}
