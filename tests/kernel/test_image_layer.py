@@ -144,6 +144,26 @@ def test_gnu_tar_reads_what_is_packed(empty, tmp_path):
     }
 
 
+def test_what_the_host_hands_on_to_new_files_is_not_the_layers(empty, tmp_path):
+    """A default ACL and a group of the directory, and the umask."""
+    default = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", *item) for item in ((1, 7, 2**32 - 1), (4, 0, 2**32 - 1), (32, 0, 2**32 - 1))
+    )
+    other = tmp_path / "other"
+    other.mkdir()
+    os.chown(other, 0, 55)
+    os.chmod(other, 0o2755)
+    os.setxattr(other, "system.posix_acl_default", default)
+    before = os.umask(0o077)
+    try:
+        unpacked(everything(), other)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    unpacked(everything(), empty)
+    assert listing(str(other), times=False) == listing(str(empty), times=False)
+
+
 def test_holes_stay_holes(empty, tmp_path):
     with open(tmp_path / "lastlog", "wb") as file:
         file.truncate(10 << 30)

@@ -135,8 +135,10 @@ def _converge() -> None:
 
 def _image() -> None:
     from .._image import (
+        ahead,
         apply,
         archive,
+        attributes,
         build,
         busybox,
         child,
@@ -149,6 +151,7 @@ def _image() -> None:
         layer,
         layout,
         manifest,
+        member,
         nosync,
         pack,
         progress,
@@ -158,6 +161,8 @@ def _image() -> None:
         store,
         tarstream,
         template,
+        tree,
+        ustar,
     )
 
 

@@ -21,8 +21,9 @@ from .._errors import KernelError, OptionError, StoreError
 from . import manifest, reference
 from .compress import decompressed
 from .manifest import DEPTH_MAX, JSON_MAX
+from .member import Member
 from .record import hexes
-from .tarstream import CHUNK, Forward, Member
+from .tarstream import CHUNK, Hashed
 
 _REF_NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
 
@@ -119,11 +120,11 @@ class Archive:
     def layer(self, blob: Blob) -> Iterator[Any]:
         """Its uncompressed stream; what was read is verified at the end."""
         with self.open(blob.member) as stream:
-            source = Forward(stream)
+            source = Hashed(stream)
             with contextlib.ExitStack() as inner:
                 yield inner.enter_context(decompressed(source, f"{self.path}: {blob.member}"))
             source.drain()
-            self.verify(blob, source.digest(), source.tell())
+            self.verify(blob, source.digest(), source.length)
 
     def find(self, wanted: str, name: str) -> Found:
         """The image named ``wanted`` there; without a word, the only one, or the one named ``name``."""

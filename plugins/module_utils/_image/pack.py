@@ -18,7 +18,8 @@ from collections.abc import Collection, Iterator
 from typing import Optional, Protocol
 
 from .._errors import StoreError
-from .layer import OPAQUE, OVERLAY, WHITEOUT, XATTR, is_whiteout
+from .attributes import XATTR
+from .tree import OPAQUE, OVERLAY, WHITEOUT, is_whiteout
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _BLOCK = 512

@@ -34,8 +34,8 @@ from .._kernel.syncfs import syncfs
 from .._paths import Paths
 from . import housekeeping
 from .housekeeping import LOCK, TEMPORARY
-from .layer import OVERLAY
 from .record import canonical, diff_ids, hexes, listdir, load, parse
+from .tree import OVERLAY
 
 _FILE_NAME_MAX = 120
 _ORIGINS_MAX = 32

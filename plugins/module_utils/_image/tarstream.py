@@ -4,8 +4,7 @@
 """A tar read once, from a stream that nobody vouches for: hashed on the way, never sought back, with every header's
 size limited.
 
-tarfile parses the headers; what it takes for the end of an archive and is none (a damaged header, half a header) is an
-error here.
+Plain headers are read here, all others by tarfile.
 """
 
 from __future__ import annotations
@@ -13,23 +12,15 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterator
-from tarfile import HeaderError, ReadError
-from typing import Any, NoReturn, Protocol
+from tarfile import ReadError
+from typing import Any, NoReturn, Optional, Protocol, cast
 
 from .._errors import StoreError
+from .member import Member
+from .ustar import plain
 
 CHUNK = 1 << 20
 BLOCK = 512
-# An extended header is kept in memory as a whole. Linux has xattrs of 64 KiB and paths of 4 KiB.
-_HEADER_MAX = 1 << 20
-_EXTENDED = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-_ENDS = (tarfile.EOFHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
 # What tarfile raises on headers that somebody made for it, apart from its own errors.
 _MALFORMED = (ValueError, IndexError, KeyError, OverflowError, RecursionError)
 
@@ -40,12 +31,33 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class Hashed:
+    """A stream of which all that was read is hashed and counted."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self.length = 0
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        data = self._stream.read(size)
+        self._hash.update(data)
+        self.length += len(data)
+        return data
+
+    def drain(self) -> None:
+        while self.read():
+            pass
+
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
 class Forward:
-    """A stream in one direction: what was read is hashed and gone. ``limit`` bytes are the most, 0 for any number."""
+    """A stream in one direction: what was read is gone. ``limit`` bytes are the most, 0 for any number."""
 
     def __init__(self, stream: Readable, limit: int = 0) -> None:
         self._stream = stream
-        self._hash = hashlib.sha256()
         self._limit = limit
         self._buffer = b""
         self._at = 0
@@ -61,51 +73,52 @@ class Forward:
             data = self._buffer[self._at : end]
             self._at = end
             return data
-        parts = [self._buffer[self._at :]]
-        missing = size - len(parts[0])
-        self._buffer, self._at = b"", 0
-        while missing > 0 and self._fetch():
-            parts.append(self._buffer[:missing])
-            self._at = len(parts[-1])
-            missing -= self._at
-        return b"".join(parts)
+        return b"".join(self._pieces(size))
+
+    def peek(self, size: int) -> bytes:
+        """What read() will give."""
+        if self._at + size > len(self._buffer):
+            rest = self._buffer[self._at :]
+            while len(rest) < size and self._fetch():
+                rest += self._buffer
+            self._buffer, self._at = rest, 0
+        return self._buffer[self._at : self._at + size]
+
+    def _pieces(self, size: int) -> Iterator[memoryview]:
+        """As much of the next ``size`` bytes as there is, not copied."""
+        while size > 0 and (self._at < len(self._buffer) or self._fetch()):
+            piece = memoryview(self._buffer)[self._at : self._at + size]
+            self._at += len(piece)
+            size -= len(piece)
+            yield piece
 
     def seek(self, position: int) -> None:
-        """Forward only."""
+        """Forward only; tarfile finds out by the read that follows that there is less."""
         distance = position - self.tell()
         if distance < 0:
             raise ValueError("the archive leads back into itself")
-        while distance:
-            skipped = len(self.read(min(distance, CHUNK)))
-            if not skipped:
-                return  # tarfile finds out by the read that follows
-            distance -= skipped
+        for dummy in self._pieces(distance):
+            pass
 
-    def chunks(self, size: int) -> Iterator[bytes]:
+    def chunks(self, size: int) -> Iterator[memoryview]:
         """The next ``size`` bytes in pieces; StoreError when there are fewer."""
-        while size:
-            data = self.read(min(size, CHUNK))
-            if not data:
-                raise StoreError("the archive is cut short")
-            size -= len(data)
-            yield data
+        for piece in self._pieces(size):
+            size -= len(piece)
+            yield piece
+        if size:
+            raise StoreError("the archive is cut short")
 
     def drain(self) -> None:
         """All that is left: what lies behind a tar's end mark is part of its digest."""
-        self._at = len(self._buffer)
         while self._fetch():
-            self._at = len(self._buffer)
-
-    def digest(self) -> str:
-        """Of what was fetched, so of everything after drain()."""
-        return f"sha256:{self._hash.hexdigest()}"
+            pass
+        self._at = len(self._buffer)
 
     def _fetch(self) -> bool:
         self._buffer, self._at = self._stream.read(CHUNK), 0
         self._fetched += len(self._buffer)
         if self._limit and self._fetched > self._limit:
             refuse_size(self._limit)
-        self._hash.update(self._buffer)
         return bool(self._buffer)
 
 
@@ -113,70 +126,57 @@ def refuse_size(limit: int) -> NoReturn:
     raise StoreError(f"the archive unpacks to more than the {limit} bytes that are allowed")
 
 
-class Member(tarfile.TarInfo):
-    """A tar's entry; what is wrong with its header is never taken for the archive's end."""
-
-    @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> Member:
-        member = super().frombuf(buf, encoding, errors)
-        if member.size < 0 or (member.type in _EXTENDED and member.size > _HEADER_MAX):
-            raise ReadError(f"a header says that it has {member.size} bytes")
-        return member
-
-    @classmethod
-    def fromtarfile(cls, tarfile: Any) -> Member:
-        try:
-            return super().fromtarfile(tarfile)
-        except _ENDS:
-            raise  # zeros, or nothing more: an end
-        except HeaderError as error:
-            raise ReadError(str(error)) from None
-
-
 def members(source: Forward, *, marked: bool = False) -> Iterator[Member]:
     """Each entry with ``source`` standing at its content; what of that is not read is skipped.
 
     ``marked`` asks for the mark at the archive's end, without which one that is cut short can look whole.
     """
+    entries = _Entries(source)
     try:
-        tar = tarfile.TarFile(fileobj=source, tarinfo=Member, encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
-        empty = tar.firstmember is None  # type: ignore[attr-defined]
         while True:
-            # Asked for the first of none, Python 3.9 seeks to before the beginning.
-            member = None if empty else tar.next()
-            if member is None and marked and source.tell() == tar.offset:
+            member = entries.next()
+            if member is None and marked and source.tell() == entries.end:
                 raise StoreError("the archive is cut short: it has no end mark")
             if member is None:
                 return
-            # tarfile keeps them all, and a layer may have a million.
-            tar.members.clear()  # type: ignore[attr-defined]
-            yield member  # type: ignore[misc]
+            yield member
     except tarfile.TarError as error:
         raise StoreError(f"the archive is damaged, cut short, or no tar: {error}") from None
     except _MALFORMED as error:
         raise StoreError(f"the archive is damaged: {error}") from None
 
 
-def stretches(member: tarfile.TarInfo) -> list[tuple[int, int]]:
-    """(offset, length) of what of the file's content is in the archive; all else are holes."""
-    sparse = getattr(member, "sparse", None)
-    if sparse is None:
-        return [(0, member.size)]
-    end = 0
-    # GNU tar marks the file's end with a stretch of no bytes, and fills its table up with such.
-    sparse = [(offset, length) for offset, length in sparse if length]
-    for offset, length in sparse:
-        if offset < end or length < 0 or offset + length > member.size:
-            raise StoreError(f"the archive's sparse file {member.name!r} has stretches that can't be")
-        end = offset + length
-    return sparse
+class _Entries:
+    """``end`` is where the next header is."""
 
+    def __init__(self, source: Forward) -> None:
+        self._source = source
+        self._tar: Any = None
+        self.end = 0
 
-def mtime_ns(member: tarfile.TarInfo) -> int:
-    """To the nanosecond: as a float, PAX's decimal digits would be lost."""
-    text = member.pax_headers.get("mtime", "")
-    whole, dummy, fraction = text.partition(".")
-    if not whole.removeprefix("-").isdecimal() or (fraction and not fraction.isdecimal()):
-        return int(member.mtime) * 10**9
-    nanoseconds = int(f"{fraction:0<9}"[:9])
-    return int(whole) * 10**9 + (-nanoseconds if whole.startswith("-") else nanoseconds)
+    def next(self) -> Optional[Member]:
+        self._source.seek(self.end)
+        if self._source.tell() < self.end:
+            raise ReadError("unexpected end of data")
+        # Records of a global header are said of all that follow.
+        member = None if self._tar and self._tar.pax_headers else plain(self._source.peek(BLOCK))
+        if member is None:
+            return self._any()
+        self._source.read(BLOCK)
+        self.end += BLOCK + (-(-member.size // BLOCK) * BLOCK if member.isreg() else 0)
+        return member
+
+    def _any(self) -> Optional[Member]:
+        """By tarfile, which reads the first when it is made."""
+        if self._tar is None:
+            source: Any = self._source  # of a file it has what reading takes
+            self._tar = tarfile.TarFile(fileobj=source, tarinfo=Member, encoding="utf-8", errors="surrogateescape")
+            # Asked for the first of none, Python 3.9 seeks to before the beginning.
+            member = self._tar.firstmember and self._tar.next()
+        else:
+            self._tar.offset = self.end
+            member = self._tar.next()
+        # It keeps them all, and a layer may have a million.
+        self._tar.members.clear()
+        self.end = self._tar.offset
+        return cast(Optional[Member], member)

@@ -6,17 +6,24 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
+import random
 import shutil
 import subprocess
+import tarfile
+import threading
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import StoreError
+from ansible_collections.vessel.host.plugins.module_utils._image.ahead import ahead
 from ansible_collections.vessel.host.plugins.module_utils._image.compress import decompressed
-from ansible_collections.vessel.host.plugins.module_utils._image.tarstream import Forward, Member, members, mtime_ns
+from ansible_collections.vessel.host.plugins.module_utils._image.member import Member, mtime_ns
+from ansible_collections.vessel.host.plugins.module_utils._image.tarstream import Forward, Hashed, members
+from ansible_collections.vessel.host.plugins.module_utils._image.ustar import plain as plain_header
 
-from ....image_tars import digest, entry, folder, tar
+from ....image_tars import digest, entry, folder, hard, link, tar
 
 
 class Trickle:
@@ -38,17 +45,18 @@ def test_reads_are_as_long_as_asked_for():
     assert (source.read(10), source.tell()) == (DATA[:10], 10)
     source.seek(1000)
     assert (source.read(5), source.tell()) == (DATA[1000:1005], 1005)
+    assert (source.peek(7), source.peek(1), source.tell()) == (DATA[1005:1012], DATA[1005:1006], 1005)
     assert b"".join(source.chunks(4000)) == DATA[1005:5005]
     assert source.read(1000) == DATA[5005:]
-    assert source.read(1000) == b""
-    assert source.digest() == digest(DATA)
+    assert source.read(1000) == source.peek(1) == b""
 
 
-def test_the_digest_is_of_all_however_little_was_read():
-    source = Forward(io.BytesIO(DATA))
+def test_the_digest_is_of_all_however_it_was_read():
+    hashed = Hashed(Trickle(DATA, 1000))
+    source = Forward(hashed)
     source.read(1)
     source.drain()
-    assert (source.digest(), source.tell()) == (digest(DATA), len(DATA))
+    assert (hashed.digest(), hashed.length, source.tell()) == (digest(DATA), len(DATA), len(DATA))
 
 
 def test_there_is_no_way_back():
@@ -73,11 +81,12 @@ def test_too_few_bytes_are_an_error():
 @pytest.mark.parametrize("size", [1, 511, 1 << 20])
 def test_members_whose_content_is_read_or_not(size):
     data = tar(folder("d"), entry("a", data=b"a" * 700), entry("long" * 60, data=b"b"), entry("c", data=b"c"))
-    source = Forward(Trickle(data, size))
+    hashed = Hashed(Trickle(data, size))
+    source = Forward(hashed)
     found = [(m.name, source.read(m.size) if m.name == "c" else b"") for m in members(source)]
     assert found == [("d", b""), ("a", b""), ("long" * 60, b""), ("c", b"c")]
     source.drain()
-    assert source.digest() == digest(data)
+    assert hashed.digest() == digest(data)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +98,103 @@ def test_times_to_the_nanosecond(text, nanoseconds):
     member = Member("x")
     member.mtime, member.pax_headers = 3, {"mtime": text}
     assert mtime_ns(member) == nanoseconds
+
+
+# plain headers
+FIELDS = ("name", "mode", "uid", "gid", "size", "mtime", "type", "linkname")
+
+
+def headers():
+    """The blocks of all kinds of headers, as two formats have them."""
+    entries = [
+        folder("./"), folder("usr/bin/"), entry("usr/bin/ls", data=b"", mode=0o4755, uid=12, gid=34),
+        hard("hard", "usr/bin/ls"), link("soft", "../x"), link("pipe", "", tarfile.FIFOTYPE),
+        entry("d" * 90 + "/" + "f" * 90), entry("null", tarfile.CHRTYPE, devmajor=1, devminor=3),
+        entry("caf\udce9"), entry("naïve"), entry("n" * 300),
+    ]  # fmt: skip
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        for one in entries:
+            with contextlib.suppress(ValueError):  # ustar has no room for the longest
+                data = tar(one, kind=kind)
+                yield from (data[at : at + 512] for at in range(0, len(data), 512))
+
+
+def said(block):
+    """What tarfile reads, where it reads anything."""
+    try:
+        member = Member.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return None
+    return [getattr(member, field) for field in FIELDS]
+
+
+def test_plain_headers_are_read_as_tarfile_reads_them():
+    """Also those in which anything is changed, with a sum that holds: who reads less may do so, but never otherwise."""
+    chance, read = random.Random(4), 0
+    for block in headers():
+        for turn in range(400):
+            changed = bytearray(block)
+            for _time in range(turn % 4):
+                changed[chance.randrange(512)] = chance.choice(b"\0 /.0157x\x80\xff" + bytes([chance.randrange(256)]))
+            if turn % 3:
+                changed[148:156] = b" " * 8
+                changed[148:156] = b"%06o\0 " % sum(changed)
+            member = plain_header(bytes(changed))
+            if member is not None:
+                read += 1
+                assert [getattr(member, field) for field in FIELDS] == said(bytes(changed))
+    assert read > 1000
+    blocks = [block for block in headers() if said(block)]
+    assert len([block for block in blocks if plain_header(block)]) > len(blocks) / 2
+
+
+def test_records_for_all_that_follow_are_heeded():
+    """A global header, which git archive writes, before entries that are plain by themselves."""
+    records = b"30 mtime=1600000000.123456789\n"
+    head = tarfile.TarInfo("pax_global_header")
+    head.type, head.size = tarfile.XGLTYPE, len(records)
+    data = head.tobuf(tarfile.USTAR_FORMAT) + records.ljust(512, b"\0") + tar(entry("a", data=b"a"), entry("b"))
+    found = [(member.name, mtime_ns(member)) for member in members(Forward(io.BytesIO(data)))]
+    assert found == [("a", 1600000000123456789), ("b", 1600000000123456789)]
+
+
+# read ahead
+class Fails:
+    """A stream that ends in an error."""
+
+    def __init__(self, good: int) -> None:
+        self.good = good
+        self.reads = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.reads += 1
+        if self.reads > self.good:
+            raise StoreError("the line is cut")
+        return b"x"
+
+
+def test_what_is_read_ahead_comes_in_order_and_ends():
+    with ahead(Trickle(DATA, 7)) as stream:
+        assert b"".join(iter(lambda: stream.read(1), b"")) == DATA
+        assert stream.read(1) == b""
+
+
+def test_an_error_is_raised_where_it_would_have_been_and_again():
+    with ahead(Fails(3)) as stream:
+        assert [stream.read(1) for _turn in range(3)] == [b"x"] * 3
+        for _turn in range(2):
+            with pytest.raises(StoreError, match="the line is cut"):
+                stream.read(1)
+
+
+def test_nobody_reads_when_nobody_wants_it_any_more():
+    source = Fails(10**9)
+    with ahead(source) as stream:
+        stream.read(1)
+    reads = source.reads
+    assert reads < 20  # it did not run away from a reader that is slow
+    assert threading.active_count() == 1
+    assert source.reads == reads
 
 
 # compressed
