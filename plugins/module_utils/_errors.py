@@ -5,6 +5,7 @@
 
 VesselError                 one sentence, lower case, no full stop; a hint may follow
 +-- OptionError             an option of a task: its path, the value, what would be right
++-- ContainerfileError      an instruction of a Containerfile: the file, the line, what is wrong
 +-- SpecError               a field of a bundle's config.json, by its path
 +-- KernelError             a system call: operation, object, errno
 +-- BusError                systemd, or the bus to it, refused a call: the error's name
@@ -55,6 +56,15 @@ class OptionError(VesselError):
         self.option = option
         self.value = value
         self.problem = problem
+
+
+class ContainerfileError(VesselError):
+    """A Containerfile says what can't be: ``Containerfile:12: COPY: …``."""
+
+    def __init__(self, file: str, line: int, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"{file}:{line}: {problem}", hint=hint)
+        self.file = file
+        self.line = line
 
 
 class SpecError(VesselError):

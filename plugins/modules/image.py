@@ -136,51 +136,243 @@ options:
     type: str
   layers:
     description:
-      - Steps of the build, in order, each on what the ones before made.
-      - A step whose layer is cached is not done again.
+      - Steps of the build, in order, each on what the ones before made. An item has one directive, with the meaning
+        that it has in a Dockerfile.
+      - C(run), C(copy), C(add) and C(workdir) make layers, the others only say something in the image's configuration.
+        A layer is made from the layers below it and from what the step itself has and sees, and as long as all of that
+        is the same it is taken from the cache. A label that changed runs nothing again.
     type: list
     elements: dict
     suboptions:
       run:
         description:
-          - A command. A string is for C(/bin/sh -c), a list is a program and its arguments.
-          - It runs as a container with the host's network, and as root unless the base image names a user.
+          - A command. A string is for the shell, which is C(/bin/sh -c) or the last O(layers[].shell); a list is a
+            program and its arguments.
+          - It runs as a container, as the user, in the directory and with the variables that the base and the steps
+            before say.
         type: raw
+      network:
+        description:
+          - What O(layers[].run) sees of the network. V(host) is the host's own, V(none) is a loopback interface only.
+        type: str
+        choices: [host, none]
+      secrets:
+        description:
+          - Which of O(secrets) the command gets, each as the file C(/run/secrets/ID), which only root can read.
+            It lies in memory, is in no layer, and what is in it makes no other layer.
+        type: list
+        elements: str
+      mounts:
+        description:
+          - More that the command sees while it runs, and that is in no layer, each written as C(RUN --mount) of a
+            Dockerfile has it, for example V(type=cache,target=/root/.cache).
+          - V(type=cache) (C(target), C(id), C(sharing), C(mode), C(uid), C(gid), C(from), C(source), C(ro)) is a
+            directory that is there again in the next build. M(vessel.host.prune) removes it with the build cache.
+          - V(type=tmpfs) (C(target), C(size), C(mode)) is empty and in memory.
+          - V(type=bind) (C(source), C(target), C(from), C(rw)) is a copy of a file or directory of the target, or of
+            the image C(from). What the command writes there is lost.
+          - V(type=secret) (C(id), C(target), C(env), C(mode), C(uid), C(gid), C(required)) is one of O(secrets) at
+            another place, for another user, or as a variable.
+        type: list
+        elements: str
       copy:
         description:
-          - A file or directory into the layer.
+          - Files into the layer. Directories that are missing on the way are made as root's.
         type: dict
         suboptions:
           src:
             description:
-              - The file or directory on the target.
-            type: path
+              - A file or directory on the target, or a list of them. Of a directory its content is copied.
+              - With O(layers[].copy.from), paths in that image.
+            type: raw
           content:
             description:
               - The file's content instead.
             type: str
+          from:
+            description:
+              - An image to copy from. The files keep their owners, unless O(layers[].copy.owner) or
+                O(layers[].copy.group) is given.
+            type: str
           dest:
             description:
-              - Where it goes. With a slash at the end, O(layers[].copy.src) goes into that directory.
+              - Where it goes; a relative path is below the working directory so far. With a slash at the end,
+                O(layers[].copy.src) goes into that directory, as it does when a directory is there.
             type: str
             required: true
           owner:
             description:
-              - User id of the owner; the default is V(0).
-            type: int
+              - The owner, as a number or as a name of the image's C(/etc/passwd); the default is V(0).
+            type: str
           group:
             description:
-              - Group id; the default is V(0).
-            type: int
+              - The group, as a number or as a name of the image's C(/etc/group); the default is V(0).
+            type: str
           mode:
             description:
-              - Permission bits, as an octal string in quotes.
+              - Permission bits of files, as an octal string in quotes. Directories can be searched by who can read
+                them.
               - The default is those of O(layers[].copy.src), or V('0644').
+            type: str
+      add:
+        description:
+          - Files as with O(layers[].copy), but what is a tar archive, plain or packed with gzip, bzip2, xz or zstd,
+            is unpacked into O(layers[].add.dest); its files keep their owners.
+        type: dict
+        suboptions:
+          src:
+            description:
+              - A file or directory on the target, or a list of them, or the address of one file (V(https://…)),
+                which is fetched and not unpacked, and needs O(layers[].add.checksum).
+            type: raw
+            required: true
+          dest:
+            description:
+              - As O(layers[].copy.dest).
+            type: str
+            required: true
+          owner:
+            description:
+              - As O(layers[].copy.owner).
+            type: str
+          group:
+            description:
+              - As O(layers[].copy.group).
+            type: str
+          mode:
+            description:
+              - As O(layers[].copy.mode), but the default for a file that is fetched is V('0600').
+            type: str
+          checksum:
+            description:
+              - The digest that the fetched file must have, as V(sha256:) with 64 hexadecimal digits.
+              - It is what the step is known by; while it is the same nothing is fetched.
             type: str
       env:
         description:
           - Variables for the steps that follow, and for containers of the image.
         type: dict
+      workdir:
+        description:
+          - Where the commands that follow, and containers of the image, start. A relative path is below the one
+            before. It is made as root's where it is missing.
+        type: str
+      user:
+        description:
+          - Who the commands that follow, and containers of the image, run as; see O(user).
+        type: str
+      expose:
+        description:
+          - See O(exposed_ports).
+        type: list
+        elements: str
+      label:
+        description:
+          - See O(labels).
+        type: dict
+      volume:
+        description:
+          - See O(volumes). What later steps write there stays in the image.
+        type: list
+        elements: str
+      entrypoint:
+        description:
+          - See O(entrypoint). It drops the base's command, but not one of a step before.
+        type: list
+        elements: str
+      cmd:
+        description:
+          - See O(cmd).
+        type: raw
+      shell:
+        description:
+          - What the string of O(layers[].run) is given to from here on, such as V([/bin/bash, -ec]).
+        type: list
+        elements: str
+      stop_signal:
+        description:
+          - See O(stop_signal).
+        type: str
+      healthcheck:
+        description:
+          - See O(healthcheck).
+        type: dict
+        suboptions:
+          test:
+            description:
+              - See O(healthcheck.test).
+            type: raw
+            required: true
+          interval:
+            description:
+              - See O(healthcheck.interval).
+            type: str
+          timeout:
+            description:
+              - See O(healthcheck.timeout).
+            type: str
+          retries:
+            description:
+              - See O(healthcheck.retries).
+            type: int
+          start_period:
+            description:
+              - See O(healthcheck.start_period).
+            type: str
+          start_interval:
+            description:
+              - See O(healthcheck.start_interval).
+            type: str
+  containerfile:
+    description:
+      - A Containerfile (Dockerfile) to build the image from, instead of O(from) and O(layers). Each of its instructions
+        becomes such a step.
+      - A text of several lines is the Containerfile itself. One line is a path on the target; a relative one is below
+        O(context).
+      - The images that it names must be on this host.
+      - The whole language is read, with heredocs, several stages and C(RUN --mount). C(ADD) fetches an address only
+        with C(--checksum), and no git repository. C(RUN --mount=type=ssh), C(RUN --security) and C(COPY --parents) are
+        refused. A stage that O(target) does not need is not built.
+    type: str
+  context:
+    description:
+      - The directory on the target that C(COPY) and C(ADD) take files from. Nothing outside of it is reached, also not
+        through symlinks in it.
+      - Without O(containerfile), its C(Containerfile) or C(Dockerfile) is built.
+      - What C(.containerignore) or C(.dockerignore) in it names is not there; a file of the Containerfile's own name
+        with one of them at its end comes first.
+    type: path
+  build_args:
+    description:
+      - Values for C(ARG) of the Containerfile. Proxies (C(http_proxy) and its like) need no C(ARG), and make no other
+        layer.
+      - They are seen in the image's history; give what is secret as O(secrets).
+    type: dict
+  target:
+    description:
+      - The stage of the Containerfile that becomes the image, by its name or number; the default is the last.
+    type: str
+  secrets:
+    description:
+      - What steps can ask for by O(layers[].secrets), or by C(RUN --mount=type=secret).
+      - It is in no layer, in no history, and not in what the image is compared by. Lines of it that a step prints are
+        shown as V(********).
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description:
+          - What steps call it.
+        type: str
+        required: true
+      src:
+        description:
+          - A file on the target.
+        type: path
+      value:
+        description:
+          - The content instead.
+        type: str
   cmd:
     description:
       - What containers run by default. A string is split into words as a shell does it.

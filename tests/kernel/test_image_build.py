@@ -15,9 +15,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError
-from ansible_collections.vessel.host.plugins.module_utils._image import build, pack, template
+from ansible_collections.vessel.host.plugins.module_utils._image import pack, template
+from ansible_collections.vessel.host.plugins.module_utils._image.build import make, plan
+from ansible_collections.vessel.host.plugins.module_utils._image.build.layers import compiled
+from ansible_collections.vessel.host.plugins.module_utils._image.build.steps import NOTHING, RunRequest, Stage
+from ansible_collections.vessel.host.plugins.module_utils._image.build.tree import Tree
 from ansible_collections.vessel.host.plugins.module_utils._image.copy import OVERLAY_OPTIONS
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Image, Store
+from ansible_collections.vessel.host.plugins.module_utils._kernel.openat2 import open_root
 from ansible_collections.vessel.host.plugins.module_utils._kernel.overlay import open_overlay
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
@@ -36,7 +41,7 @@ def base(store):
     return Image("busybox", "", (template.build(store, "busybox", {}, "busybox"),))
 
 
-def run(request: build.RunRequest) -> None:
+def run(request: RunRequest) -> None:
     """The command over the layers, in a child: the overlay is mounted nowhere, and the child's root."""
     root = open_overlay(request.layers[::-1], request.upper, request.work, OVERLAY_OPTIONS)
     child = os.fork()
@@ -49,8 +54,30 @@ def run(request: build.RunRequest) -> None:
         raise StoreError(f"step {request.number}: {request.command[-1]} failed")
 
 
-def built(store, base, *steps, **options):
-    return build.build(store, "app:1", base, steps, options, run)
+@pytest.fixture
+def host():
+    tree = Tree(open_root("/"))
+    yield tree
+    tree.close()
+
+
+@pytest.fixture
+def built(store, base, host):
+    """Build layers as the option has them."""
+
+    def build(*layers, over=None, name="app:1", **options):
+        stages = [Stage(over or base, compiled(layers, host, lambda name, option: store.need(name)))]
+        return make.build(store, name, stages, options, run)
+
+    return build
+
+
+@pytest.fixture
+def planned(store, base, host):
+    def of(*layers):
+        return plan.plan(store, [Stage(base, compiled(layers, host, lambda name, option: store.need(name)))])
+
+    return of
 
 
 def top(store, image):
@@ -61,10 +88,8 @@ def names(path):
     return sorted(str(p.relative_to(path)) for p in path.rglob("*"))
 
 
-def test_a_layer_is_what_the_step_wrote(store, base):
+def test_a_layer_is_what_the_step_wrote(store, built):
     image = built(
-        store,
-        base,
         {"run": "echo one > /one; rm /etc/group; rm -r /home; mkdir /home; chmod 4755 /bin/busybox"},
         {"env": {"WORD": "two words"}},
         {"run": ["/bin/sh", "-c", 'echo "$WORD" > /two; mv /one /etc/']},
@@ -80,43 +105,41 @@ def test_a_layer_is_what_the_step_wrote(store, base):
     assert stat.S_ISCHR(os.lstat(second / "one").st_mode)
 
 
-def test_a_directory_of_below_that_is_moved_is_whole_in_its_layer(store, base):
-    image = built(
-        store, base, {"run": "mkdir -p /a/b && echo x > /a/b/file"}, {"run": "mv /a /c && chown 5:6 /c/b/file"}
-    )
+def test_a_directory_of_below_that_is_moved_is_whole_in_its_layer(store, built):
+    image = built({"run": "mkdir -p /a/b && echo x > /a/b/file"}, {"run": "mv /a /c && chown 5:6 /c/b/file"})
     path = top(store, image)
     assert (path / "c/b/file").read_text() == "x\n"
     leftover = {name for p in path.rglob("*") for name in os.listxattr(p, follow_symlinks=False)}
     assert leftover & {"trusted.overlay.redirect", "trusted.overlay.metacopy"} == set()
 
 
-def test_a_step_is_done_once(store, base):
+def test_a_step_is_done_once(store, built):
     steps = [{"run": "date +%s%N > /when"}, {"run": "cat /when > /copy"}]
-    one = built(store, base, *steps)
-    assert built(store, base, *steps).id == one.id
-    assert built(store, base, steps[0], {"run": "true"}).layers[:2] == one.layers[:2]
+    one = built(*steps)
+    assert built(*steps).id == one.id
+    assert built(steps[0], {"run": "true"}).layers[:2] == one.layers[:2]
     # The name has gone to another image; what was built stays in the cache.
     store.collect()
-    assert built(store, base, *steps).id == one.id
+    assert built(*steps).id == one.id
     store.collect(keep_cache=False)
-    assert built(store, base, *steps, cmd=["sh"]).layers == one.layers
+    assert built(*steps, cmd=["sh"]).layers == one.layers
 
 
-def test_a_failed_step_leaves_those_before(store, base):
+def test_a_failed_step_leaves_those_before(store, built, planned):
     with pytest.raises(StoreError, match="step 2: exit 3 failed"):
-        built(store, base, {"run": "echo 1 > /1"}, {"run": "exit 3"})
+        built({"run": "echo 1 > /1"}, {"run": "exit 3"})
     assert store.names() == []
     assert [name for name in os.listdir(store.layers) if name.startswith(".")] == []
-    assert build.plan(store, base, [{"run": "echo 1 > /1"}])[0].layer
+    assert planned({"run": "echo 1 > /1"})[0].layer
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_the_top_is_as_below_whatever_the_umask(store, base, umask):
+def test_the_top_is_as_below_whatever_the_umask(store, base, built, umask):
     os.chmod(store.layer_path(base.layers[0]), 0o751)
     os.chown(store.layer_path(base.layers[0]), 3, 4)
     before = os.umask(umask)
     try:
-        image = built(store, base, {"run": "true"}, {"copy": {"content": "x", "dest": "/x/y"}})
+        image = built({"run": "true"}, {"copy": {"content": "x", "dest": "/x/y"}})
     finally:
         os.umask(before)
     for path in store.directories(image):
@@ -140,13 +163,13 @@ def source(tmp_path):
     return path
 
 
-def copied(store, base, **step):
-    image = built(store, base, {"copy": step})
-    return top(store, image)
+@pytest.fixture
+def copied(store, built):
+    return lambda **step: top(store, built({"copy": step}))
 
 
-def test_a_tree(store, base, source):
-    path = copied(store, base, src=str(source), dest="/srv/app", uid=5, gid=6)
+def test_a_tree(copied, source):
+    path = copied(src=str(source), dest="/srv/app", owner="5", group="6")
     found = {name: value[:4] + value[7:] for name, value in listing(str(path)).items()}
     assert set(found) == {
         f"srv{n}" for n in ("", "/app", "/app/file", "/app/link", "/app/out", "/app/sub", "/app/sub/tool")
@@ -159,9 +182,9 @@ def test_a_tree(store, base, source):
     assert found["srv/app/out"][3] == "/etc/passwd"
 
 
-def test_a_tree_over_what_is_there(store, base, source):
+def test_a_tree_over_what_is_there(store, built, source):
     first = {"run": "mkdir -p /srv/sub /srv/link.d; chown 7:7 /srv; echo kept > /srv/kept; echo old > /srv/file"}
-    image = built(store, base, first, {"copy": {"src": str(source), "dest": "/srv"}})
+    image = built(first, {"copy": {"src": str(source), "dest": "/srv"}})
     root = open_overlay(store.directories(image)[::-1], *scratch(store), OVERLAY_OPTIONS)
     found = listing(f"/proc/self/fd/{root}")
     os.close(root)
@@ -177,8 +200,8 @@ def scratch(store):
     return str(path / "u"), str(path / "w")
 
 
-def test_modes_of_files_and_of_directories_that_hold_them(store, base, source):
-    path = copied(store, base, src=str(source), dest="/srv", mode=0o640)
+def test_modes_of_files_and_of_directories_that_hold_them(copied, source):
+    path = copied(src=str(source), dest="/srv", mode=0o640)
     found = {name: value[0] for name, value in listing(str(path)).items()}
     assert (found["srv/file"], found["srv/sub/tool"], found["srv/sub"]) == ("-rw-r-----", "-rw-r-----", "drwxr-x---")
 
@@ -188,28 +211,26 @@ def test_modes_of_files_and_of_directories_that_hold_them(store, base, source):
     [("/f", "f"), ("/a/b/f", "a/b/f"), ("/srv/", "srv/file"), ("/srv", "srv/file"), ("/new/", "new/file"),
      ("/usr/bin/f", "bin/f"), ("/usr/sbin/", "bin/file"), ("/sbin", "bin/file"), ("/var/run/f", "run/f")],
 )  # fmt: skip
-def test_where_a_file_goes(store, base, source, dest, at):
+def test_where_a_file_goes(copied, source, dest, at):
     """busybox's /usr/bin, /usr/sbin, /sbin and /var/run are symlinks."""
-    path = copied(store, base, src=str(source / "file"), dest=dest)
+    path = copied(src=str(source / "file"), dest=dest)
     assert (path / at).read_text() == "file"
     assert not (path / "usr/bin").exists()
 
 
-def test_content(store, base):
-    path = copied(store, base, content="naïve\n", dest="/etc/app.conf", uid=1, gid=2, mode=0o600)
+def test_content(copied):
+    path = copied(content="naïve\n", dest="/etc/app.conf", owner="1", group="2", mode=0o600)
     assert listing(str(path))["etc/app.conf"][:3] == ("-rw-------", 1, 2)
     assert (path / "etc/app.conf").read_text() == "naïve\n"
-    assert stat.S_IMODE(os.stat(copied(store, base, content="", dest="/e") / "e").st_mode) == 0o644
+    assert stat.S_IMODE(os.stat(copied(content="", dest="/e") / "e").st_mode) == 0o644
 
 
-def test_symlinks_of_the_image_lead_nowhere_out(store, base, tmp_path):
+def test_symlinks_of_the_image_lead_nowhere_out(store, built, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("precious")
     up = "../" * 20
     image = built(
-        store,
-        base,
         {
             "run": f"mkdir -p {outside}; ln -s {outside} /abs; ln -s {up}{outside} /up; ln -s {outside}/file /file; "
             "ln -s nowhere /dangling"
@@ -229,42 +250,41 @@ def test_symlinks_of_the_image_lead_nowhere_out(store, base, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("step", "error", "sentence"),
+    ("step", "sentence"),
     [
-        ({"content": "x", "dest": "/etc"}, KernelError, "copy content to /etc: Is a directory"),
-        ({"content": "x", "dest": "/etc/passwd/x"}, KernelError, "/etc/passwd"),
-        ({"content": "x", "dest": "/loop/x"}, KernelError, "Too many levels of symbolic links"),
-        (
-            {"content": "x", "dest": "/way/x"},
-            StoreError,
-            "step 2: copy content to /way/x: /way leads through a symlink",
-        ),
-        ({"src": "SRC", "dest": "/etc/passwd"}, KernelError, "/etc/passwd"),
-        ({"src": "FIFO", "dest": "/srv"}, StoreError, "fifo is no file, directory or symlink"),
-        ({"content": "x", "dest": "/" + "n" * 300}, KernelError, "File name too long"),
+        ({"content": "x", "dest": "/etc"}, "etc: Is a directory"),
+        ({"content": "x", "dest": "/etc/passwd/x"}, "enter /etc/passwd: Not a directory"),
+        ({"content": "x", "dest": "/loop/x"}, "Too many levels of symbolic links"),
+        ({"content": "x", "dest": "/way/x"}, "/way leads through a symlink"),
+        ({"src": "SRC", "dest": "/etc/passwd"}, "enter /etc/passwd: Not a directory"),
+        ({"src": "FIFO", "dest": "/srv"}, "fifo is no file, directory or symlink"),
+        ({"content": "x", "dest": "/" + "n" * 300}, "File name too long"),
+        ({"content": "x", "dest": "/x", "owner": "nobody-here"}, "'nobody-here' is no user in the image's /etc/passwd"),
+        ({"content": "x", "dest": "/x", "group": "none-here"}, "'none-here' is no group in the image's /etc/group"),
     ],
 )
-def test_a_copy_that_can_not_be(store, base, source, step, error, sentence):
+def test_a_copy_that_can_not_be(store, built, source, step, sentence):
     if step.get("src") == "FIFO":
         os.mkfifo(source / "fifo")
     step = {**step, **({"src": str(source)} if "src" in step else {})}
-    with pytest.raises(error) as caught:
-        built(store, base, {"run": "ln -s loop /loop; ln -s nowhere /way"}, {"copy": step})
+    with pytest.raises(StoreError) as caught:
+        built({"run": "ln -s loop /loop; ln -s nowhere /way"}, {"copy": step})
+    assert str(caught.value).startswith(f"step 2: copy {step.get('src', 'content')} to {step['dest']}: ")
     assert sentence in str(caught.value)
     assert store.names() == []
     assert [name for name in os.listdir(store.layers) if name.startswith(".")] == []
 
 
-def test_a_build_of_many_layers(store, base):
+def test_a_build_of_many_layers(store, built):
     """More than one page of mount options, and more than one fsconfig word."""
-    image = built(store, base, *({"copy": {"content": str(number), "dest": f"/{number}"}} for number in range(70)))
+    image = built(*({"copy": {"content": str(number), "dest": f"/{number}"}} for number in range(70)))
     assert len(image.layers) == 71
-    image = build.build(store, "more:1", image, [{"run": "cat /0 /69 > /all"}], {}, run)
+    image = built({"run": "cat /0 /69 > /all"}, over=image, name="more:1")
     assert (top(store, image) / "all").read_text() == "069"
 
 
-def test_from_nothing(store):
-    image = build.build(store, "x:1", Image("nothing", "", ()), [{"copy": {"content": "x", "dest": "/x"}}], {}, run)
+def test_from_nothing(store, built):
+    image = built({"copy": {"content": "x", "dest": "/x"}}, over=NOTHING)
     assert names(top(store, image)) == ["x"]
 
 

@@ -49,7 +49,7 @@ def image(store):
     """With the documentation, for more entries."""
     with store.work():
         diff_id = template.build(store, "debian", {"docs": True, "packages": ["iputils-ping"]}, "debian")
-        return store.put("debian:latest", config.document({"Cmd": ["bash"]}, [diff_id], ["debian"]))
+        return store.put("debian:latest", config.document({"Cmd": ["bash"]}, [diff_id], [{"created_by": "debian"}]))
 
 
 @pytest.fixture(scope="module")

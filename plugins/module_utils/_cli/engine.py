@@ -85,6 +85,7 @@ def _converge() -> None:
     from .._converge import (
         aliases,
         attach,
+        building,
         checks,
         compile,
         container_options,
@@ -115,6 +116,7 @@ def _converge() -> None:
         plan,
         prepare,
         prune,
+        recipes,
         registries,
         restore,
         running,
@@ -135,11 +137,11 @@ def _converge() -> None:
 
 def _image() -> None:
     from .._image import (
+        accounts,
         ahead,
         apply,
         archive,
         attributes,
-        build,
         busybox,
         child,
         commit,
@@ -163,6 +165,31 @@ def _image() -> None:
         template,
         tree,
         ustar,
+    )
+
+
+def _image_build() -> None:
+    from .._image.build import (
+        ignore,
+        known,
+        layers,
+        make,
+        mounts,
+        plan,
+        steps,
+        tree,
+        unpack,
+    )
+
+
+def _image_containerfile() -> None:
+    from .._image.containerfile import (
+        compile,
+        instructions,
+        mounts,
+        outline,
+        source,
+        words,
     )
 
 

@@ -5,93 +5,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Optional, cast
 
-from .._errors import InUseError, OptionError, StoreError
-from .._image import build
+from .._errors import InUseError, StoreError
+from .._image.build import layers as build_layers
+from .._image.build import make as build
+from .._image.build import plan as build_plan
+from .._image.build.steps import NOTHING, RunRequest
 from .._image.progress import QUIET, Progress
 from .._image.store import Image, Store
 from .._paths import Paths
-from . import steps, users
-from .image_options import CONFIG, REGISTRY
+from . import building, steps, users
 from .plan import Plan, Step
-from .sources import SOURCES, From, Registry, Source
+from .recipes import Recipe, recipe
+from .sources import Registry
 
 KIND = "images"
-_CONFIG = tuple(option.name for option in CONFIG)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What an image is made from: its source, steps over it, and what its configuration says."""
-
-    name: str
-    source: Source
-    layers: tuple[dict[str, Any], ...] = ()
-    config: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def plain(self) -> bool:
-        return not self.layers and not self.config
-
-    def describe(self) -> str:
-        if self.plain and isinstance(self.source, From):
-            return f"tag {self.source.origin}"
-        return self.source.describe()
-
-
-def recipe(paths: Paths, desired: dict[str, Any]) -> Recipe:
-    """Raises OptionError where options contradict."""
-    kind = desired.get("source") or ("from" if "from" in desired else "registry")
-    _check_combination(desired, kind)
-    config = {name: desired[name] for name in _CONFIG if name in desired}
-    return Recipe(desired["name"], SOURCES[kind].of(paths, desired), tuple(desired.get("layers") or ()), config)
-
-
-# Options that only some sources take.
-_ONLY = {
-    "path": ("archive", "rootfs"),
-    "archive_name": ("archive",),
-    "template": ("template",),
-    "template_options": ("template",),
-    "from": ("from",),
-    "container": ("container",),
-    "max_size": ("archive", "rootfs", "registry"),
-    "device_nodes": ("archive", "registry"),
-    **{option.name: ("registry", "from") for option in REGISTRY},
-}
-
-
-def _check_combination(desired: dict[str, Any], kind: str) -> None:
-    needed = SOURCES[kind].option
-    if needed not in desired:
-        raise OptionError(needed, None, f"is missing; source: {kind} needs it")
-    told = "source" in desired or kind == "from"
-    for option, kinds in _ONLY.items():
-        if option in desired and kind not in kinds:
-            problem = f"can't be with source: {kind}" if told else f"needs source: {' or '.join(kinds)}"
-            raise OptionError(option, desired[option], problem)
-    if kind == "registry":
-        for option in ("layers", *_CONFIG):
-            if option in desired:
-                problem = "can't be with source: registry; build on the image, with from"
-                raise OptionError(option, desired[option], problem if told else "has no base; give from or source")
-
-
-def key(store: Store, made: Recipe) -> str:
-    """The digest of all that the image is made from."""
-    digests = [planned.key for planned in build.plan(store, _nothing(), made.layers)]
-    what = [type(made.source).__name__, made.source.key(store), digests, made.config]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _nothing() -> Image:
-    return Image("", "", ())
+# What a build does: (description, is it in the cache).
+Told = list[tuple[str, bool]]
 
 
 def plan(
@@ -118,15 +50,10 @@ def plan(
         return _pulling(store, made, planned, force=force, progress=progress)
     steps.sweep(paths)
     result = _bases(store, made, desired, planned, progress)
-    if isinstance(made.source, From) and made.source.origin in planned:
-        layers = [(build.describe(step), False) for step in made.layers]
-    else:
-        present = _present(store, name)
-        if present is not None and not force and present.key == key(store, made):
-            return result
-        layers = _layers(store, made, force=force)
-    planned.add(name)
-    result.extend(_making(paths, store, made, layers, force=force, progress=progress))
+    told = _changes(store, made, planned, force=force)
+    if told is not None:
+        planned.add(name)
+        result.extend(_making(paths, store, made, told, force=force, progress=progress))
     return result
 
 
@@ -137,11 +64,13 @@ def fetch(paths: Paths, name: str, pull: Optional[str], planned: set[str], progr
 
 
 def _bases(store: Store, made: Recipe, desired: dict[str, Any], planned: set[str], progress: Progress) -> Plan:
-    """Fetch the image that it is built on, as the pull policy says."""
-    if not isinstance(made.source, From) or made.source.origin in planned:
-        return Plan()
-    base = Recipe(made.source.origin, Registry.of(store.paths, {**desired, "name": made.source.origin}))
-    return _pulling(store, base, planned, force=False, progress=progress)
+    """Fetch the images that it is built from, as the pull policy says."""
+    result = Plan()
+    for name, platform in made.images():
+        about = {**desired, "name": name, **({"platform": platform} if platform else {})}
+        base = Recipe(name, Registry.of(store.paths, about))
+        result.extend(_pulling(store, base, planned, force=False, progress=progress))
+    return result
 
 
 def _pulling(store: Store, made: Recipe, planned: set[str], *, force: bool, progress: Progress) -> Plan:
@@ -167,24 +96,28 @@ def _present(store: Store, name: str) -> Optional[Image]:
     return image if image is not None and all(map(store.has_layer, image.layers)) else None
 
 
-def _layers(store: Store, made: Recipe, *, force: bool) -> list[tuple[str, bool]]:
-    """(description, is it in the cache) of each step that makes a layer."""
-    base = None if force else made.source.cached(store)
-    if base is None:
-        return [(build.describe(step), False) for step in made.layers if step.get("env") is None]
-    planned = build.plan(store, base, made.layers)
-    return [(item.describes, bool(item.layer)) for item in planned if item.step.get("env") is None]
+def _changes(store: Store, made: Recipe, planned: set[str], *, force: bool) -> Optional[Told]:
+    """The layers of the build; None when the image is as declared."""
+    if any(name in planned for name, dummy in made.images()):
+        return [(build_layers.describe(layer), False) for layer in made.layers]  # the rest is known when they are there
+    present = _present(store, made.name)
+    with building.Source(store, made.name) as files:
+        if present is not None and not force and present.key == made.key(files):
+            return None
+        base = None if force else made.source.cached(store)
+        stages = made.stages(files, base or NOTHING)
+        if base is None:
+            return [(step.shown, False) for stage in stages for step in stage.steps if build_plan.makes_layer(step)]
+        return [(item.step.shown, bool(item.layer)) for item in build_plan.plan(store, stages)]
 
 
-def _making(
-    paths: Paths, store: Store, made: Recipe, layers: list[tuple[str, bool]], *, force: bool, progress: Progress
-) -> Plan:
+def _making(paths: Paths, store: Store, made: Recipe, told: Told, *, force: bool, progress: Progress) -> Plan:
     def do() -> None:
         make(paths, store, made, force=force, progress=progress)
 
-    told = [f"{'cached' if cached else 'build'}: {what}" for what, cached in layers]
-    result = Plan([_step(store, made, _present(store, made.name), do, {"layers": told, **made.config})])
-    for what, cached in layers:
+    layers = [f"{'cached' if cached else 'build'}: {what}" for what, cached in told]
+    result = Plan([_step(store, made, _present(store, made.name), do, {"layers": layers, **made.config})])
+    for what, cached in told:
         if not cached:
             result.add(Step(f"image {made.name}", f"build layer: {what}", lambda: None, after=what))
     return result
@@ -206,26 +139,21 @@ def _step(store: Store, made: Recipe, before: Optional[Image], do: Callable[[], 
 def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False, progress: Progress = QUIET) -> Image:
     """Make it, from the cache as far as that goes."""
 
-    def run(request: build.RunRequest) -> None:
-        steps.run(paths, made.name, request)
+    def run(request: RunRequest) -> None:
+        steps.run(paths, made.name, request, progress)
 
     # One work for all of it: what one part has made stays until the last has used it.
-    with store.work():
-        wanted = key(store, made)
-        if made.plain and made.source.whole:
-            return made.source.make(store, made.name, wanted, force=force, progress=progress)
-        # Until it is built, it has the key of nothing: whoever is killed between makes it again.
-        base = made.source.make(store, made.name, "", force=force, progress=progress)
-        if force:
-            _forget(store, base, made)
-        return build.build(store, made.name, base, made.layers, made.config, run, wanted)
-
-
-def _forget(store: Store, base: Image, made: Recipe) -> None:
-    """Take the steps out of the cache, so that they run again."""
-    for planned in build.plan(store, base, made.layers):
-        if planned.layer:
-            os.unlink(f"{store.keys_dir}/{planned.key}")
+    with store.work(), building.Source(store, made.name) as files:
+        key = made.key(files)
+        if made.plain:
+            return made.source.make(store, made.name, key, force=force, progress=progress)
+        stages = made.stages(files, made.source.make(store, made.name, "", force=force, progress=progress))
+        secrets = building.contents(made.secrets)
+        image = build.build(
+            store, made.name, stages, made.config, run, key, secrets=secrets, fresh=force, progress=progress
+        )
+        files.remember()
+        return image
 
 
 def _absence(paths: Paths, store: Store, name: str, *, force: bool) -> Plan:

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
+from .._image import housekeeping
 from .._image.store import Store
 from .._paths import Paths
 from . import firewall, networks, store, users, volumes
@@ -63,21 +64,22 @@ def _images(paths: Paths, kinds: set[str], used: list[dict[str, Any]], result: P
     if "images" in kinds:
         going["images"] = [name for name in image_store.names() if name not in named]
     keep, keep_cache = users.layers(paths, without=going["containers"]), "build_cache" not in kinds
-    found = image_store.unused(keep_cache=keep_cache, keep=keep, without=going["images"])[1]
-    going["layers"] = [f"sha256:{layer}" for layer in found]
-    going["space_reclaimed"] += sum(image_store.layer_size(f"sha256:{layer}") for layer in found)
+    found = image_store.unused(keep_cache=keep_cache, keep=keep, without=going["images"])
+    going["layers"] = [f"sha256:{layer}" for layer in found.layers]
+    going["space_reclaimed"] += sum(image_store.layer_size(layer) for layer in going["layers"])
+    going["space_reclaimed"] += sum(housekeeping.cache_size(image_store, cache) for cache in found.caches)
 
     for name in going["images"]:
         image = image_store.get(name)
         before = {"id": image.id} if image else None
         result.add(Step(f"image {name}", "remove", functools.partial(image_store.untag, name), before=before))
-    if going["images"] or found:
+    if going["images"] or found.layers or found.caches:
         step = Step(
             "layers",
-            f"remove {len(found)}",
+            f"remove {len(found.layers)}{' and the caches of build steps' if found.caches else ''}",
             lambda: image_store.collect(keep_cache=keep_cache, keep=users.layers(paths)),
             before=going["layers"],
-            hidden=not found,
+            hidden=not (found.layers or found.caches),
         )
         result.add(step)
 

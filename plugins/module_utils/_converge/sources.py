@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Optional
 
 from .._errors import NetworkError, NotFoundError, OptionError, RegistryError
 from .._image import archive, layer, rootfs, template
+from .._image.build.steps import NOTHING
 from .._image.commit import commit
 from .._image.progress import Progress
 from .._image.reference import Reference, parse
@@ -26,7 +27,7 @@ from .._image.registry.endpoint import repository
 from .._image.registry.pull import is_current, pull, resolve
 from .._image.store import Image, Store
 from .._paths import Paths
-from . import prepare, registries
+from . import building, prepare, registries
 from .image_options import ACCESS, parse_template_options
 
 Desired = Mapping[str, Any]
@@ -49,6 +50,10 @@ class Source:
 
     def describe(self) -> str:
         return f"{self.verb} {self.origin}"
+
+    def images(self) -> Iterator[tuple[str, str]]:
+        """(name, platform or nothing) of each image that it takes from the store."""
+        return iter(())
 
     def key(self, store: Store) -> str:
         """The digest of all that it makes its image from; OptionError where that is not there."""
@@ -153,6 +158,9 @@ class From(Source):
 
     option, verb = "from", "build from"
 
+    def images(self) -> Iterator[tuple[str, str]]:
+        yield self.origin, ""
+
     def key(self, store: Store) -> str:
         # Not its name, which may move on, and not its layers: its configuration goes in too.
         return self.cached(store).id
@@ -167,6 +175,32 @@ class From(Source):
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
         base = self.cached(store)
         return store.tag(base, name, key) if key else base
+
+
+@dataclass(frozen=True)
+class Containerfile(Source):
+    """A text whose stages name their bases themselves."""
+
+    option, verb, whole = "", "build from", False
+    found: building.Containerfile
+
+    @classmethod
+    def of(cls, paths: Paths, desired: Desired) -> Containerfile:
+        found = building.Containerfile.of(desired)
+        return cls(found.file, found)
+
+    def images(self) -> Iterator[tuple[str, str]]:
+        for base in self.found.bases():
+            yield str(parse(base.name, base.instruction.verb)), base.platform
+
+    def key(self, store: Store) -> str:
+        return ""  # the stages say all
+
+    def cached(self, store: Store) -> Image:
+        return NOTHING
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        return NOTHING
 
 
 @dataclass(frozen=True)
@@ -279,6 +313,7 @@ def _one_layer(diff_id: str) -> Optional[Image]:
 SOURCES: dict[str, type[Source]] = {
     "archive": Archive,
     "container": Container,
+    "containerfile": Containerfile,
     "from": From,
     "registry": Registry,
     "rootfs": Rootfs,

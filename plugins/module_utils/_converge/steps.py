@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command of a build step, run as a container: over the layers so far, its writes going to a layer of its own.
 
-It has the host's network, for that is where packages come from, and the host's resolv.conf and hosts while it runs.
+It has the host's network, for that is where packages come from, unless it wants none, and the host's resolv.conf and
+hosts while it runs. Secrets lie in memory alone: with one of them, all that is written of the step does.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import os
 from typing import Any
 
 from .._errors import VesselError
-from .._image.build import RunRequest
+from .._image.build.steps import RunRequest
 from .._image.copy import OVERLAY_OPTIONS
 from .._image.nosync import without_sync
+from .._image.progress import QUIET, Progress
+from .._kernel import mount as m
 from .._kernel.file import remove_tree
 from .._kernel.process import alive, exit_code, start_time
 from .._paths import Paths
@@ -27,6 +30,11 @@ _CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "C
                  "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT")  # fmt: skip
 _POLICY = "/usr/sbin/policy-rc.d"
 _TAIL = 6
+_KEPT = 8192  # bytes of what it said last
+_LINE_MAX = 4096
+_HIDDEN = "********"
+# A shorter one would hide half of what a step prints.
+_SECRET_MIN = 4
 
 
 def directory(paths: Paths) -> str:
@@ -38,42 +46,85 @@ def runtime(paths: Paths) -> str:
     return f"{directory(paths)}/runtime"
 
 
-def run(paths: Paths, image: str, request: RunRequest) -> None:
-    """Run the step to its end; VesselError with its last words when it fails."""
+def run(paths: Paths, image: str, request: RunRequest, progress: Progress = QUIET) -> None:
+    """Run the step to its end; VesselError with its last words when it fails. Each line is told to ``progress``."""
     key = f"build-{os.getpid()}-{request.number}"
     bundle = f"{directory(paths)}/{key}"
-    os.makedirs(f"{bundle}/rootfs", 0o700)
+    os.makedirs(bundle, 0o700)
     try:
+        if request.secrets:
+            m.mount("vessel-build", bundle, "tmpfs", m.MS_NOSUID | m.MS_NODEV, "mode=700,size=16m")
         _write(f"{bundle}/owner", json.dumps({"pid": os.getpid(), "started": start_time(os.getpid())}))
+        os.mkdir(f"{bundle}/rootfs", 0o700)
         _write(f"{bundle}/config.json", json.dumps(config(paths, bundle, key, request)))
-        code, words = _execute(paths, key, bundle)
+        words = _Words(request, progress)
+        code = _execute(paths, key, bundle, words)
     finally:
         _discard(paths, key, bundle)
     if code:
-        command = " ".join(request.command[-1:] if request.command[0] == "/bin/sh" else request.command)
-        raise VesselError(f"image {image}: step {request.number}: {command!r} ended with {code}: {words}")
+        raise VesselError(f"image {image}: {request.place}: {_title(request)!r} ended with {code}: {words.last()}")
 
 
-def _execute(paths: Paths, key: str, bundle: str) -> tuple[int, str]:
+def _title(request: RunRequest) -> str:
+    """What failed, as it was given."""
+    return request.shown.partition(" ")[2] or " ".join(request.command)
+
+
+class _Words:
+    """What a step says: each line to whoever follows, the last of it kept. Secrets are not repeated."""
+
+    def __init__(self, request: RunRequest, progress: Progress) -> None:
+        self._what = f"step {request.number}"
+        self._progress = progress
+        contents = (secret[-1].decode("utf-8", "replace") for secret in request.secrets)
+        lines = {line.strip() for content in contents for line in content.splitlines()}
+        self._secrets = sorted((line for line in lines if len(line) >= _SECRET_MIN), key=len, reverse=True)
+        self._rest = b""
+        self._kept = ""
+
+    def take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        if len(self._rest) > _LINE_MAX:
+            lines, self._rest = [*lines, self._rest], b""
+        for line in lines:
+            self._line(line)
+
+    def end(self) -> None:
+        self._line(self._rest)
+
+    def _line(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if not text:
+            return
+        for secret in self._secrets:
+            text = text.replace(secret, _HIDDEN)
+        self._kept = f"{self._kept}\n{text}"[-_KEPT:]
+        self._progress.say(self._what, text)
+
+    def last(self) -> str:
+        lines = [line.strip() for line in self._kept.splitlines() if line.strip()]
+        return " | ".join(lines[-_TAIL:]) or "it said nothing"
+
+
+def _execute(paths: Paths, key: str, bundle: str, words: _Words) -> int:
     from .._runtime.run import run as run_container
 
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    log = os.open(f"{bundle}/log", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
     try:
         os.makedirs(runtime(paths), 0o700, exist_ok=True)
-        state = run_container(runtime(paths), key, bundle, stdio=(null, log, log))
-        code = exit_code(os.waitpid(state.pid, 0)[1])
-        return code, _tail(log) if code else ""
+        state = run_container(runtime(paths), key, bundle, stdio=(null, theirs, theirs))
+        os.close(theirs)
+        theirs = -1
+        # All that the step started ends with its first process, and then nobody holds the pipe any more.
+        for data in iter(lambda: os.read(ours, 1 << 16), b""):
+            words.take(data)
+        words.end()
+        return exit_code(os.waitpid(state.pid, 0)[1])
     finally:
-        os.close(null)
-        os.close(log)
-
-
-def _tail(fd: int) -> str:
-    length = os.fstat(fd).st_size
-    text = os.pread(fd, 8192, max(0, length - 8192)).decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-_TAIL:]) or "it said nothing"
+        for fd in (null, ours, theirs):
+            if fd >= 0:
+                os.close(fd)
 
 
 def sweep(paths: Paths) -> None:
@@ -98,6 +149,8 @@ def _discard(paths: Paths, key: str, bundle: str) -> None:
     from .._runtime.delete import delete
 
     delete(runtime(paths), key, force=True)
+    if os.path.ismount(bundle):
+        m.umount2(bundle, m.MNT_DETACH)
     remove_tree(bundle)
     for path in (runtime(paths), directory(paths), paths.run):
         try:
@@ -110,11 +163,15 @@ def config(paths: Paths, bundle: str, key: str, request: RunRequest) -> dict[str
     """The step as config.json."""
     top_first = list(reversed(request.layers))
     passwd, groups = (identity.read_file(top_first, f"/etc/{file}") for file in ("passwd", "group"))
-    who = identity.resolve(request.config.get("User") or "", (), passwd, groups)
+    who = identity.resolve(request.user, (), passwd, groups)
     held = sorted({*security.DEFAULT_CAPS, *_CAPABILITIES})
-    env = {"PATH": PATH, "HOME": who.home, "DEBIAN_FRONTEND": "noninteractive"}
-    env.update(item.partition("=")[::2] for item in request.config.get("Env") or [])
-    env.update(request.env)
+    env = {"PATH": PATH, "HOME": who.home, "DEBIAN_FRONTEND": "noninteractive", **request.env}
+    env.update(
+        (mount.env, content.decode("utf-8", "surrogateescape"))
+        for dummy, mount, content in request.secrets
+        if mount.env
+    )
+    kinds = ["mount", "pid", "ipc", "uts", *(["network"] if request.network == "none" else [])]
     return {
         "ociVersion": "1.0.2",
         "hostname": "build",
@@ -123,7 +180,7 @@ def config(paths: Paths, bundle: str, key: str, request: RunRequest) -> dict[str
             "user": {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups)},
             "args": request.command,
             "env": [f"{name}={value}" for name, value in env.items()],
-            "cwd": request.config.get("WorkingDir") or "/",
+            "cwd": request.cwd,
             "capabilities": {
                 "bounding": held,
                 "effective": held if who.uid == 0 else [],
@@ -132,9 +189,9 @@ def config(paths: Paths, bundle: str, key: str, request: RunRequest) -> dict[str
             "noNewPrivileges": False,
         },
         "root": {"path": "rootfs", "readonly": False},
-        "mounts": _mounts(bundle, request, top_first),
+        "mounts": [*_mounts(bundle, request, top_first), *_own_mounts(bundle, request)],
         "linux": {
-            "namespaces": [{"type": kind} for kind in ("mount", "pid", "ipc", "uts")],
+            "namespaces": [{"type": kind} for kind in kinds],
             "cgroupsPath": paths.cgroup(f".{key}"),
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "rootfsPropagation": "private",
@@ -143,6 +200,25 @@ def config(paths: Paths, bundle: str, key: str, request: RunRequest) -> dict[str
             "seccomp": without_sync(security.seccomp_profile(held)),
         },
     }
+
+
+def _own_mounts(bundle: str, request: RunRequest) -> list[dict[str, Any]]:
+    """What the step itself asks for."""
+    mounts = [_mount(path, "bind", source, ["bind", "ro" if readonly else "rw"])
+              for path, source, readonly in request.binds]  # fmt: skip
+    for path, mount in request.tmpfs:
+        size = [f"size={mount.size}"] if mount.size else []
+        mounts.append(_mount(path, "tmpfs", "tmpfs", ["nosuid", "nodev", f"mode={mount.mode:o}", *size]))
+    for number, (path, secret, content) in enumerate(request.secrets):
+        if secret.target:
+            file = f"{bundle}/secret{number}"
+            _write(file, content, secret.mode)
+            os.chown(file, secret.uid, secret.gid)
+            mounts.append(_mount(path, "bind", file, ["bind", "ro", "nosuid", "nodev", "noexec"]))
+    for number, (path, text) in enumerate(request.scripts):
+        _write(f"{bundle}/script{number}", text.encode("utf-8", "surrogateescape"), 0o755)
+        mounts.append(_mount(path, "bind", f"{bundle}/script{number}", ["bind", "ro"]))
+    return mounts
 
 
 def _mounts(bundle: str, request: RunRequest, top_first: list[str]) -> list[dict[str, Any]]:
@@ -174,7 +250,8 @@ def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict
     return {"destination": destination, "type": kind, "source": source, "options": options}
 
 
-def _write(path: str, text: str, mode: int = 0o600) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
+def _write(path: str, content: str | bytes, mode: int = 0o600) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+        os.fchmod(fd, mode)

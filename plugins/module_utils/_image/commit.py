@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .._errors import StoreError
 from . import pack, rootfs
-from .build import clean
+from .build.mounts import clean
 from .record import canonical
 from .store import Image, Store
 

@@ -18,6 +18,8 @@ _PLAIN = {
     "user": "User",
     "working_dir": "WorkingDir",
     "stop_signal": "StopSignal",
+    "shell": "Shell",
+    "onbuild": "OnBuild",
 }
 _SETS = {"exposed_ports": "ExposedPorts", "volumes": "Volumes"}
 
@@ -58,6 +60,8 @@ _NUMBER = (int, "a number")
 _TYPES: dict[str, tuple[type, str]] = {
     "Cmd": _LIST,
     "Entrypoint": _LIST,
+    "Shell": _LIST,
+    "OnBuild": _LIST,
     "Env": _LIST,
     "User": _STRING,
     "WorkingDir": _STRING,
@@ -77,13 +81,16 @@ _HEALTH_TYPES: dict[str, tuple[type, str]] = {
 }
 
 
-def merge(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``config`` object; what an option says replaces or, for mappings and sets, joins what the base has."""
+def merge(base: Mapping[str, Any], options: Mapping[str, Any], *, keep_cmd: bool = False) -> dict[str, Any]:
+    """The ``config`` object; what an option says replaces or, for mappings and sets, joins what the base has.
+
+    An entrypoint drops the command of the base, unless ``keep_cmd`` says that it was given for this entrypoint.
+    """
     config = dict(base)
     for option, key in _PLAIN.items():
         if options.get(option) is not None:
             config[key] = options[option]
-    if options.get("entrypoint") is not None and options.get("cmd") is None:
+    if options.get("entrypoint") is not None and options.get("cmd") is None and not keep_cmd:
         # As in a Dockerfile: the base's command was meant for the base's entrypoint.
         config.pop("Cmd", None)
     if options.get("env"):
@@ -92,6 +99,8 @@ def merge(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]
     for option, key in _SETS.items():
         if options.get(option):
             config[key] = {**(base.get(key) or {}), **{str(item): {} for item in options[option]}}
+    if options.get("onbuild") == []:
+        config.pop("OnBuild", None)
     if options.get("labels"):
         config["Labels"] = {**(base.get("Labels") or {}), **options["labels"]}
     if options.get("healthcheck") is not None:
@@ -110,15 +119,20 @@ def _healthcheck(check: Mapping[str, Any]) -> dict[str, Any]:
         "start_interval": "StartInterval",
     }
     times = {key: int(check[name] * 1e9) for name, key in names.items() if check.get(name)}
-    return {"Test": check["test"], "Retries": check["retries"], **times}
+    retries = {"Retries": check["retries"]} if check.get("retries") else {}
+    return {"Test": check["test"], **retries, **times}
 
 
-def document(config: Mapping[str, Any], diff_ids: Sequence[str], history: Sequence[str]) -> dict[str, Any]:
-    """The whole configuration. There is no time in it, so that equal inputs make equal images."""
+def document(
+    config: Mapping[str, Any], diff_ids: Sequence[str], history: Sequence[Mapping[str, Any]], author: str = ""
+) -> dict[str, Any]:
+    """The whole configuration. There is no time in it, so that equal inputs make equal images. ``history`` is as in
+    config.md: an entry that has no ``empty_layer`` for each layer."""
     return {
         "architecture": architecture(),
         "os": "linux",
+        **({"author": author} if author else {}),
         "config": dict(config),
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
-        "history": [{"created_by": text} for text in history],
+        "history": [dict(entry) for entry in history],
     }

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TEMPORARY, LOCK = ".tmp-", ".lock-"
 FILE = ".file"
+# Directories of build steps' cache mounts; a step that uses one holds a lock on it.
+CACHES = "caches"
 
 
 class Unused(NamedTuple):
@@ -31,6 +33,7 @@ class Unused(NamedTuple):
     images: list[str]
     layers: list[str]
     keys: list[str]
+    caches: list[str]
 
 
 def unused(store: Store, *, keep_cache: bool, keep: Collection[str], without: Collection[str]) -> Unused:
@@ -49,7 +52,8 @@ def unused(store: Store, *, keep_cache: bool, keep: Collection[str], without: Co
     keys = [key for key, layer in cached.items() if layer not in wanted or not store.layer_for(key)]
     # What is remembered of files is of use as long as there are images.
     keys += [key for key in entries if key.endswith(FILE) and not named]
-    return Unused(images, layers, keys)
+    caches = [] if keep_cache else [name for name in listdir(f"{store.layers}/{CACHES}") if is_hex(name)]
+    return Unused(images, layers, keys, caches)
 
 
 def _pinned(store: Store) -> set[str]:
@@ -77,7 +81,33 @@ def remove(store: Store, what: Unused) -> int:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{store.layers}/{name}.json")
         remove_tree(f"{store.layers}/{name}")
-    return freed
+
+    return freed + sum(_remove_cache(f"{store.layers}/{CACHES}/{name}") for name in what.caches)
+
+
+def cache_size(store: Store, name: str) -> int:
+    """Bytes of its files on the disk."""
+    return _size(f"{store.layers}/{CACHES}/{name}")
+
+
+def _size(path: str) -> int:
+    return sum(os.lstat(f"{top}/{file}").st_blocks * 512 for top, dummy, files in os.walk(path) for file in files)
+
+
+def _remove_cache(path: str) -> int:
+    """Unless a step uses it now."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        freed = _size(path)
+        remove_tree(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}.lock")
+        return freed
+    except BlockingIOError:
+        return 0
+    finally:
+        os.close(fd)
 
 
 def sweep(store: Store) -> None:

@@ -368,7 +368,8 @@ class Store:
 
     def _remove_directories(self) -> None:
         """Those that nothing is in any more; who waits for the lock makes them anew."""
-        for path in (self.names_dir, self.images_dir, self.keys_dir, self.layers, self.paths.state):
+        caches = f"{self.layers}/{housekeeping.CACHES}"
+        for path in (self.names_dir, self.images_dir, self.keys_dir, caches, self.layers, self.paths.state):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
 

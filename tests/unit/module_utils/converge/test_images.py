@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import images
+from ansible_collections.vessel.host.plugins.module_utils._converge import building, images, recipes
 from ansible_collections.vessel.host.plugins.module_utils._converge.image_options import (
     DIRECTIVES,
     OPTIONS,
@@ -39,7 +39,8 @@ def desired(**given):
 
 
 def key(store, **given):
-    return images.key(store, images.recipe(store.paths, desired(**{"from": "base", **given})))
+    with building.Source(store, "app") as files:
+        return recipes.recipe(store.paths, desired(**{"from": "base", **given})).key(files)
 
 
 def test_the_same_is_the_same_however_it_is_spelled(store):
@@ -135,5 +136,5 @@ def test_an_image_that_only_has_to_be_there(paths, store):
 )
 def test_options_that_do_not_go_together(paths, given, sentence):
     with pytest.raises(OptionError) as caught:
-        images.recipe(paths, desired(**given))
+        recipes.recipe(paths, desired(**given))
     assert str(caught.value).startswith(sentence)

@@ -201,11 +201,11 @@ def test_what_no_name_leads_to_goes(store):
     base = store.put("base:1", config(A))
     top = store.put("top:1", config(A, B))
     store.set_key("c" * 64, C)
-    assert store.unused() == ([], [], [])
-    assert store.unused(keep_cache=False) == ([], ["c" * 64], ["c" * 64])
-    assert store.unused(without=["top:1"]) == ([top.id[7:]], ["b" * 64], [])
+    assert store.unused() == ([], [], [], [])
+    assert store.unused(keep_cache=False) == ([], ["c" * 64], ["c" * 64], [])
+    assert store.unused(without=["top:1"]) == ([top.id[7:]], ["b" * 64], [], [])
     store.untag("top:1")
-    assert store.unused(keep=[B]) == ([top.id[7:]], [], [])
+    assert store.unused(keep=[B]) == ([top.id[7:]], [], [], [])
     assert store.collect() == 100
     assert (store.has_layer(A), store.has_layer(B), store.has_layer(C)) == (True, False, True)
     assert store.get(top.id) is None
@@ -219,11 +219,11 @@ def test_a_key_whose_layer_is_gone_goes_too(store):
     layer(store, A)
     store.set_key("a" * 64, A)
     store.set_key("b" * 64, B)
-    assert store.unused() == ([], [], ["b" * 64])
+    assert store.unused() == ([], [], ["b" * 64], [])
 
 
 def test_nothing_is_made_by_looking(store):
-    assert (store.names(), store.images(), store.collect(), store.unused()) == ([], [], 0, ([], [], []))
+    assert (store.names(), store.images(), store.collect(), store.unused()) == ([], [], 0, ([], [], [], []))
     store.sweep()
     assert not os.path.exists(store.paths.state)
 

@@ -1,0 +1,120 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an image is made from, as a task's options say it, and the digest of all of that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._errors import OptionError
+from .._image.build import plan as build_plan
+from .._image.build.steps import NOTHING, Stage
+from .._image.store import Image
+from .._paths import Paths
+from . import building
+from .image_options import BUILD, CONFIG, REGISTRY
+from .sources import SOURCES, Containerfile, From, Source
+
+_CONFIG = tuple(option.name for option in CONFIG)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A source, steps over it, and what the image's configuration says."""
+
+    name: str
+    source: Source
+    layers: tuple[dict[str, Any], ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+    secrets: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        return self.source.whole and not self.layers and not self.config
+
+    def describe(self) -> str:
+        if self.plain and isinstance(self.source, From):
+            return f"tag {self.source.origin}"
+        return self.source.describe()
+
+    def images(self) -> Iterator[tuple[str, str]]:
+        """(name, platform or nothing) of each image that has to be there before."""
+        yield from self.source.images()
+        for layer in self.layers:
+            used = [layer.get("copy") or {}, *(layer.get("mounts") or [])]
+            yield from ((part["from"], "") for part in used if "from" in part)
+
+    def stages(self, files: building.Source, base: Image) -> list[Stage]:
+        """What is built on the base, or what the Containerfile says. Its images must be there."""
+        if isinstance(self.source, Containerfile):
+            stages = files.stages(self.source.found)
+        else:
+            stages = [Stage(base, files.steps(self.layers))]
+        build_plan.check_secrets(stages, [secret["id"] for secret in self.secrets])
+        return stages
+
+    def key(self, files: building.Source) -> str:
+        """The digest of all that the image is made from."""
+        built = build_plan.fingerprint(self.stages(files, NOTHING))
+        what = [type(self.source).__name__, self.source.key(files.store), built, self.config]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def recipe(paths: Paths, desired: dict[str, Any]) -> Recipe:
+    """Raises OptionError where options contradict one another."""
+    kind = _kind(desired)
+    _check_combination(desired, kind)
+    config = {name: desired[name] for name in _CONFIG if name in desired}
+    layers, secrets = (tuple(desired.get(option) or ()) for option in ("layers", "secrets"))
+    return Recipe(desired["name"], SOURCES[kind].of(paths, desired), layers, config, secrets)
+
+
+def _kind(desired: dict[str, Any]) -> str:
+    if "source" in desired:
+        return str(desired["source"])
+    if "from" in desired:
+        return "from"
+    return "containerfile" if "containerfile" in desired or "context" in desired else "registry"
+
+
+# Options that only some sources take.
+_BASES = ("archive", "rootfs", "template", "from", "container")
+_ONLY = {
+    "path": ("archive", "rootfs"),
+    "archive_name": ("archive",),
+    "template": ("template",),
+    "template_options": ("template",),
+    "from": ("from",),
+    "container": ("container",),
+    "max_size": ("archive", "rootfs", "registry"),
+    "device_nodes": ("archive", "registry"),
+    "layers": _BASES,
+    **{option.name: ("registry", "from", "containerfile") for option in REGISTRY},
+    **{option.name: ("containerfile",) for option in BUILD},
+}
+_ON_A_BASE = ("layers", "secrets", *_CONFIG)
+
+
+def _check_combination(desired: dict[str, Any], kind: str) -> None:
+    needed = SOURCES[kind].option
+    if needed and needed not in desired:
+        raise OptionError(needed, None, f"is missing; source: {kind} needs it")
+    told = kind != "registry" or "source" in desired
+    if kind == "registry":
+        for option in _ON_A_BASE:
+            if option in desired:
+                problem = "can't be with source: registry; build on the image, with from"
+                raise OptionError(option, desired[option], problem if told else "has no base; give from or source")
+    for option, kinds in _ONLY.items():
+        if option in desired and kind not in kinds:
+            problem = f"can't be with {_given(kind)}" if told else f"needs {_given(' or '.join(kinds))}"
+            raise OptionError(option, desired[option], problem)
+
+
+def _given(kind: str) -> str:
+    return kind if kind in ("from", "containerfile") else f"source: {kind}"
