@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -25,6 +24,7 @@ from ansible_collections.vessel.host.plugins.module_utils._image.store import St
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 from ..image_tars import digest, docker_archive, entry, folder, hard, link, listing, tar
+from .test_image_layer import blob
 
 pytestmark = pytest.mark.root
 
@@ -161,14 +161,6 @@ def counted(path):
     archive.layer.unpack = unpack
 
 
-@contextlib.contextmanager
-def blob(data, last_words=""):
-    """A layer's stream; ``last_words`` are said after the last byte, as by what verifies a blob's digest."""
-    yield io.BytesIO(data)
-    if last_words:
-        raise StoreError(last_words)
-
-
 def test_a_layer_is_applied_once_and_told_of(store):
     told = []
 
@@ -283,6 +275,14 @@ def test_a_tar_comes_as_it_is_without_devices(store, tree, tmp_path):
     diff_id = rootfs.load(store, str(tmp_path / "tree.tgz"))
     assert listing(store.layer_path(diff_id)) == listing(store.layer_path(rootfs.load(store, str(tree))))
     assert rootfs.key(str(tmp_path / "tree.tgz"), store) == rootfs.key(str(tmp_path / "tree.tgz"))
+
+
+def test_the_same_tar_is_the_same_layer_whenever_it_comes(store, tree, tmp_path):
+    for name in ("dev", "dev/shm"):
+        os.utime(tree / name, (1600000000, 1600000000))
+    run("tar", "--numeric-owner", "-cf", tmp_path / "tree.tar", "-C", tree, ".")
+    diff_id = rootfs.load(store, str(tmp_path / "tree.tar"))
+    assert os.stat(f"{store.layer_path(diff_id)}/dev").st_mtime == 1600000000
 
 
 def test_what_is_mounted_in_a_directory_stays_out(store, tree):

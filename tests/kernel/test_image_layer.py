@@ -79,6 +79,14 @@ def unpacked(data, into, **options):
     return layer.unpack(io.BytesIO(data), str(into), **options)
 
 
+@contextlib.contextmanager
+def blob(data, last_words=""):
+    """A layer's stream; ``last_words`` are said after the last byte, as by what verifies a blob's digest."""
+    yield io.BytesIO(data)
+    if last_words:
+        raise StoreError(last_words)
+
+
 def test_every_kind_of_entry(empty):
     diff_id, size = unpacked(everything(), empty)
     assert diff_id == digest(everything())

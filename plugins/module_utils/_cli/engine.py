@@ -149,6 +149,8 @@ def _image() -> None:
         config,
         copy,
         debian,
+        diff,
+        headers,
         housekeeping,
         layer,
         layout,

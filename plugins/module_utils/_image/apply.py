@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from .._errors import StoreError
-from . import layer
+from . import layer, pack
 from .progress import QUIET, Progress
 from .store import Work
 from .tarstream import Readable
@@ -36,13 +37,19 @@ def apply(
             progress.say(diff_id, "exists")
             return False
         directory = work.directory()
+        headers = f"{directory}.headers"
         with open_stream() as stream:
             try:
-                dummy, size = layer.unpack(stream, directory, expected=diff_id, limit=limit, devices=devices)
+                dummy, size = layer.unpack(
+                    stream, directory, expected=diff_id, limit=limit, devices=devices, headers=headers
+                )
             except StoreError as error:
                 if error.message.startswith(where):
                     raise
                 raise StoreError(f"{where}: {error.message}", hint=error.hint) from None
-        work.adopt(directory, diff_id, size)
+        if os.path.exists(headers):
+            work.adopt(directory, diff_id, size, headers=headers)
+        else:
+            work.adopt(directory, diff_id, size, packed=pack.measure(directory)[0])
     progress.say(diff_id, "unpacked")
     return True

@@ -25,6 +25,7 @@ TEMPORARY, LOCK = ".tmp-", ".lock-"
 FILE = ".file"
 # Directories of build steps' cache mounts; a step that uses one holds a lock on it.
 CACHES = "caches"
+HEADERS = ".headers"
 
 
 class Unused(NamedTuple):
@@ -78,8 +79,9 @@ def remove(store: Store, what: Unused) -> int:
     for name in what.layers:
         freed += store.layer_size(f"sha256:{name}")
         # The size goes first: a layer without one is not a layer.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{store.layers}/{name}.json")
+        for suffix in (".json", HEADERS):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{store.layers}/{name}{suffix}")
         remove_tree(f"{store.layers}/{name}")
 
     return freed + sum(_remove_cache(f"{store.layers}/{CACHES}/{name}") for name in what.caches)
@@ -115,7 +117,7 @@ def sweep(store: Store) -> None:
         path = f"{store.layers}/{name}"
         if name.startswith((TEMPORARY, LOCK)):
             _remove_if_dead(path)
-        elif (is_hex(name) and not os.path.exists(f"{path}.json")) or is_half_written(name):
+        elif is_half_written(name) or _is_half_adopted(store, name):
             remove_tree(path)
     images = [name for name in listdir(store.images_dir) if is_hex(name)]
     for name in images:
@@ -124,6 +126,12 @@ def sweep(store: Store) -> None:
     for directory in (store.keys_dir, store.names_dir, *(f"{store.images_dir}/{name}" for name in images)):
         for name in filter(is_half_written, listdir(directory)):
             os.unlink(f"{directory}/{name}")
+
+
+def _is_half_adopted(store: Store, name: str) -> bool:
+    """A layer's directory or headers, of which its adopter did not get as far as the size."""
+    layer = name[: -len(HEADERS)] if name.endswith(HEADERS) else name
+    return is_hex(layer) and not os.path.exists(f"{store.layers}/{layer}.json")
 
 
 def _remove_if_dead(path: str) -> None:

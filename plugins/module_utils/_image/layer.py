@@ -13,10 +13,12 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
+from typing import Optional
 
 from .._errors import KernelError, StoreError
 from .ahead import ahead
 from .attributes import mode, owner, set_xattrs, times
+from .headers import Recorder
 from .member import stretches
 from .tarstream import Forward, Hashed, Readable, members, refuse_size
 from .tree import OPAQUE, OVERLAY, WHITEOUT, Path, Tree, encode, is_whiteout, parts, proc, set_opaque
@@ -31,22 +33,31 @@ REFUSE, SKIP, MAKE = "refuse", "skip", "make"
 
 
 def unpack(
-    stream: Readable, destination: str, *, expected: str = "", limit: int = 0, devices: str = REFUSE
+    stream: Readable, destination: str, *, expected: str = "", limit: int = 0, devices: str = REFUSE, headers: str = ""
 ) -> tuple[str, int]:
     """Unpack an uncompressed tar into an empty directory: (diff_id, bytes of its files on the disk).
 
     ``expected`` is the diff_id it must have; ``limit`` the most bytes that it may come to, 0 for any number;
     ``devices`` says what becomes of device nodes: REFUSE, SKIP or MAKE. What was unpacked when it fails stays there:
     the caller throws the directory away.
+
+    ``headers`` is a file that is made of what replay() needs to give the same tar back; there is none afterwards where
+    a later entry replaced a file with content or a directory, or where more than 1 MiB is no file's.
     """
     hashed = Hashed(stream)
-    with ahead(hashed) as pieces, _umask(0), contextlib.closing(Tree(destination)) as tree:
-        source = Forward(pieces, limit)
-        unpacker = _Unpacker(tree, source, limit, devices)
+    with contextlib.ExitStack() as stack:
+        pieces = stack.enter_context(ahead(hashed))
+        tree = stack.enter_context(contextlib.closing(Tree(destination)))
+        recorder = stack.enter_context(contextlib.closing(Recorder(headers))) if headers else None
+        stack.enter_context(_umask(0))
+        source = Forward(pieces, limit, recorder)
+        unpacker = _Unpacker(tree, source, limit, devices, recorder)
         for member in members(source, marked=not expected):
             unpacker.member(member)
         unpacker.finish()
         source.drain()
+        if recorder and not (recorder.finish() and not tree.lost):
+            os.unlink(headers)
     if expected and hashed.digest() != expected:
         raise StoreError(f"the layer has the digest {hashed.digest()}, and it should have {expected}")
     return hashed.digest(), unpacker.disk
@@ -62,11 +73,14 @@ def _umask(mask: int) -> Iterator[None]:
 
 
 class _Unpacker:
-    def __init__(self, tree: Tree, source: Forward, limit: int, devices: str) -> None:
+    def __init__(
+        self, tree: Tree, source: Forward, limit: int, devices: str, recorder: Optional[Recorder] = None
+    ) -> None:
         self.tree = tree
         self.source = source
         self.limit = limit
         self.devices = devices
+        self.recorder = recorder
         self.born = tree.owner()
         self.size = 0  # as the files say, with their holes
         self.disk = 0
@@ -155,7 +169,7 @@ class _Unpacker:
         except FileExistsError:
             fd = os.open(name, _CREATE, permissions, dir_fd=self.tree.clear(path, member.name))
         try:
-            self._content(fd, member)
+            self._content(fd, member, path)
             self._owner_and_mode(fd, member)
             set_xattrs(fd, member)
             os.utime(fd, ns=times(member))
@@ -169,9 +183,11 @@ class _Unpacker:
         if mode(member) & 0o7000:
             os.fchmod(fd, mode(member))
 
-    def _content(self, fd: int, member: tarfile.TarInfo) -> None:
+    def _content(self, fd: int, member: tarfile.TarInfo, path: Path) -> None:
         end = 0
         for offset, length in stretches(member):
+            if self.recorder and length:
+                self.recorder.content("/".join(path), offset, length)
             if offset != end:
                 os.lseek(fd, offset, os.SEEK_SET)
             for data in self.source.chunks(length):

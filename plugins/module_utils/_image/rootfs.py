@@ -171,5 +171,8 @@ def empty_dev(directory: str) -> None:
     for name in _EMPTY:
         path = f"{directory}/{name}"
         if os.path.isdir(path) and not os.path.islink(path):
+            before = os.stat(path)
             for child in listdir(path):
                 remove_tree(f"{path}/{child}")
+            # The same tar is the same layer, whenever it came.
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

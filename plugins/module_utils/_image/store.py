@@ -4,7 +4,8 @@
 """The store: each layer once, unpacked in overlayfs's own form; images as OCI configurations; names.
 
 layers/HEX/               a layer, named by its diff_id
-layers/HEX.json           {"size": bytes}; a layer without it is none
+layers/HEX.json           {"size": bytes, "packed": digest}; a layer without it is none
+layers/HEX.headers        what a layer from elsewhere has in its tar besides its files' content, see headers.py
 layers/keys/KEY           which layer a build step or template of this key made
 layers/.tmp-PID-RANDOM/   a writer at work; it holds a lock on it for as long as it lives
 images/HEX/config.json    an image configuration (image-spec, config.md), named by its digest
@@ -33,7 +34,7 @@ from .._kernel.selinux import container_label, set_file_label
 from .._kernel.syncfs import syncfs
 from .._paths import Paths
 from . import housekeeping
-from .housekeeping import LOCK, TEMPORARY
+from .housekeeping import HEADERS, LOCK, TEMPORARY
 from .record import canonical, diff_ids, hexes, listdir, load, parse
 from .tree import OVERLAY
 
@@ -81,8 +82,12 @@ class Work:
         with open(f"{self.path}/pins/{hexes(diff_id)}", "wb"):
             pass
 
-    def adopt(self, directory: str, diff_id: str, size: int) -> None:
-        """Make the directory the layer; one that is there already is the same, for its digest is."""
+    def adopt(self, directory: str, diff_id: str, size: int, *, headers: str = "", packed: str = "") -> None:
+        """Make the directory the layer; one that is there already is the same, for its digest is.
+
+        Of a layer that we have not packed, ``headers`` is the file of its tar's; without that, ``packed`` is the digest
+        that it has when we pack it.
+        """
         store = self.store
         if not store.has_layer(diff_id):
             syncfs(directory)
@@ -91,10 +96,15 @@ class Work:
             target = store.layer_path(diff_id)
             if store.has_layer(diff_id):
                 return  # the directory goes with the work
-            remove_tree(target)  # a killed process renamed, and did not get as far as the size
+            for left in (target, f"{target}{HEADERS}"):
+                remove_tree(left)  # a killed process renamed, and did not get as far as the size
             os.rename(directory, target)
+            record: dict[str, Any] = {"size": size, **({"packed": packed} if packed else {})}
+            if headers:
+                record["size"] += os.stat(headers).st_blocks * 512
+                os.rename(headers, f"{target}{HEADERS}")
             fsync_directory(store.layers)
-            write_atomic(f"{target}.json", json.dumps({"size": size}).encode())
+            write_atomic(f"{target}.json", json.dumps(record).encode())
 
 
 class Store:
@@ -119,6 +129,16 @@ class Store:
         """Bytes of its files on the disk."""
         data = load(f"{self.layer_path(diff_id)}.json")
         return int(data["size"]) if data else 0
+
+    def headers(self, diff_id: str) -> str:
+        """The file with which the layer's tar comes back; empty for a layer that is packed."""
+        path = f"{self.layer_path(diff_id)}{HEADERS}"
+        return path if os.path.exists(path) else ""
+
+    def packed(self, diff_id: str) -> str:
+        """The digest of the tar that the layer is given out as."""
+        data = load(f"{self.layer_path(diff_id)}.json") or {}
+        return str(data.get("packed") or diff_id)
 
     def layer_for(self, key: str) -> str:
         """The layer that was made from what the key stands for, empty when there is none."""

@@ -31,6 +31,12 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class Listener(Protocol):
+    """Who is told of a tar what is no file's content."""
+
+    def literal(self, data: bytes | memoryview, *, skipped: bool = False) -> None: ...
+
+
 class Hashed:
     """A stream of which all that was read is hashed and counted."""
 
@@ -54,11 +60,15 @@ class Hashed:
 
 
 class Forward:
-    """A stream in one direction: what was read is gone. ``limit`` bytes are the most, 0 for any number."""
+    """A stream in one direction: what was read is gone. ``limit`` bytes are the most, 0 for any number.
 
-    def __init__(self, stream: Readable, limit: int = 0) -> None:
+    ``listener`` is told what is read or skipped, but not what chunks() gives: that is some file's.
+    """
+
+    def __init__(self, stream: Readable, limit: int = 0, listener: Optional[Listener] = None) -> None:
         self._stream = stream
         self._limit = limit
+        self._listener = listener
         self._buffer = b""
         self._at = 0
         self._fetched = 0
@@ -72,8 +82,11 @@ class Forward:
         if end <= len(self._buffer):
             data = self._buffer[self._at : end]
             self._at = end
-            return data
-        return b"".join(self._pieces(size))
+        else:
+            data = b"".join(self._pieces(size))
+        if self._listener:
+            self._listener.literal(data)
+        return data
 
     def peek(self, size: int) -> bytes:
         """What read() will give."""
@@ -97,8 +110,9 @@ class Forward:
         distance = position - self.tell()
         if distance < 0:
             raise ValueError("the archive leads back into itself")
-        for dummy in self._pieces(distance):
-            pass
+        for piece in self._pieces(distance):
+            if self._listener:
+                self._listener.literal(piece, skipped=True)
 
     def chunks(self, size: int) -> Iterator[memoryview]:
         """The next ``size`` bytes in pieces; StoreError when there are fewer."""
@@ -110,9 +124,10 @@ class Forward:
 
     def drain(self) -> None:
         """All that is left: what lies behind a tar's end mark is part of its digest."""
-        while self._fetch():
-            pass
-        self._at = len(self._buffer)
+        while self._at < len(self._buffer) or self._fetch():
+            if self._listener:
+                self._listener.literal(self._buffer[self._at :], skipped=True)
+            self._at = len(self._buffer)
 
     def _fetch(self) -> bool:
         self._buffer, self._at = self._stream.read(CHUNK), 0

@@ -83,7 +83,7 @@ def test_an_image(get, store, server, app):
          "manifest": digest(json.dumps(app).encode())}
     ]  # fmt: skip
     assert sorted(os.listdir(store.layers)) == sorted(
-        [one for layer in image.layers for one in (layer[7:], f"{layer[7:]}.json")]
+        [one for layer in image.layers for one in (layer[7:], f"{layer[7:]}.headers", f"{layer[7:]}.json")]
     )
 
 
