@@ -34,6 +34,7 @@ class ActionModule(NormalActionModule):
     """As any module's, but for what is sent."""
 
     _light = False
+    _absent = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,10 +42,11 @@ class ActionModule(NormalActionModule):
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         # What runs detached can't be asked whether it ran, and who keeps remote files wants to look into them.
-        self._light = installed is not None and not self._task.async_val and not C.DEFAULT_KEEP_REMOTE_FILES
+        usable = installed is not None and not self._absent
+        self._light = usable and not self._task.async_val and not C.DEFAULT_KEEP_REMOTE_FILES
         result = super().run(tmp, task_vars)
         if result.pop(ABSENT, False):
-            self._light = False
+            self._absent, self._light = True, False
             result = super().run(tmp, task_vars)
         return result
 

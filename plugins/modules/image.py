@@ -93,6 +93,15 @@ options:
       - The archive or root file system on the target.
       - What is there counts as unchanged while names, sizes, owners, modes and times of its files are.
     type: path
+  src:
+    description:
+      - The archive, or the root file system's tar, on the controller, instead of O(path). It is found as
+        M(ansible.builtin.copy) finds its C(src), so first in a role's C(files).
+      - It is sent when the target needs it, into Ansible's own directory for temporary files, and removed afterwards.
+        What counts is the file's content, wherever it is. An image that was made from it is not made again, and the
+        same under another name needs nothing sent.
+      - In check mode nothing is sent.
+    type: path
   archive_name:
     description:
       - Which image of the archive is meant, by the name that it has there. Needed when it holds several.
@@ -516,6 +525,12 @@ EXAMPLES = r"""
     source: archive
     path: /srv/images/registry.tar
 
+- name: From an archive that lies on the controller, in the role's files; it is sent once
+  vessel.host.image:
+    name: registry:2
+    source: archive
+    src: registry.tar
+
 - name: No such image
   vessel.host.image:
     name: registry:2
@@ -606,9 +621,8 @@ def converge(module: VesselModule) -> tuple[Plan, Facts]:
     set_transport(Urls)
     paths, name = module.paths, module.desired["name"]
 
-    return images.plan(paths, module.desired, progress=module.progress), lambda: {
-        "image": image_facts.Facts(paths).of(name)
-    }
+    plan = images.plan(paths, module.sent.into(module.desired), progress=module.progress)
+    return plan, lambda: {"image": image_facts.Facts(paths).of(name)}
 
 
 def main() -> None:

@@ -124,7 +124,8 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.stack_option
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
     prepare_engine(module)
-    return stacks.plan(module.paths, module.desired, module.progress), lambda: stack_facts(module)
+    desired = {**module.desired, "images": module.sent.into_all(module.desired.get("images") or {})}
+    return stacks.plan(module.paths, desired, module.progress), lambda: stack_facts(module)
 
 
 def main() -> None:

@@ -80,6 +80,7 @@ OWN_TESTS = {
         "container": "test_options_registry.test_container_is_committed",
         "max_size": "test_options_registry.test_max_size",
         "device_nodes": "test_options_registry.test_device_nodes",
+        "src": "test_image_controller.test_a_file_is_sent_once",
     },
     "prune": dict.fromkeys(prune.KINDS, "test_options_actions.test_prune"),
     "engine": {"state": "test_options_actions.test_engine"},

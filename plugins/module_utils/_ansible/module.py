@@ -23,7 +23,7 @@ from ansible.module_utils.errors import RequiredError, UnsupportedError
 from .._converge.options import Option, arguments, parse_options, secret_texts
 from .._converge.parse import parse_path
 from .._converge.plan import Plan
-from .._converge.sent import take
+from .._converge.sent import WANTED, take
 from .._converge.store import lock
 from .._errors import OptionError, VesselError
 from .._image.progress import QUIET, Progress, ProgressFile
@@ -177,6 +177,9 @@ def run(
             stack.enter_context(lock(module.paths, kind, name))
         module.progress = stack.enter_context(module.telling())
         plan, facts = converge(module)
+        wanted = [] if module.check_mode else plan.needs()
+        if wanted or module.sent.asking:
+            module.exit_json(changed=False, **{WANTED: wanted})
         result["actions"] += plan.describe()
         if not module.check_mode:
             plan.apply()

@@ -38,6 +38,7 @@ from .parse import (
     parse_word,
     size,
 )
+from .sent import parse_src
 
 STATES = ("present", "absent")
 SOURCES = ("registry", "archive", "rootfs", "template", "container")
@@ -318,6 +319,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("source", choice(*SOURCES), choices=SOURCES),
     *REGISTRY,
     Option("path", parse_target_path, "path"),
+    Option("src", parse_src, "path"),
     Option("archive_name", parse_word),
     Option("template", parse_word),
     Option("template_options", parse_any_mapping, "dict"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Optional, cast
 
 from .._errors import InUseError, StoreError
@@ -116,11 +117,27 @@ def _making(paths: Paths, store: Store, made: Recipe, told: Told, *, force: bool
         make(paths, store, made, force=force, progress=progress)
 
     layers = [f"{'cached' if cached else 'build'}: {what}" for what, cached in told]
-    result = Plan([_step(store, made, _present(store, made.name), do, {"layers": layers, **made.config})])
+    step = _step(store, made, _present(store, made.name), do, {"layers": layers, **made.config})
+    result = Plan([replace(step, needs=_lacks(store, made, force=force))])
     for what, cached in told:
         if not cached:
             result.add(Step(f"image {made.name}", f"build layer: {what}", lambda: None, after=what))
     return result
+
+
+def _lacks(store: Store, made: Recipe, *, force: bool) -> str:
+    """The file of the controller's that must be sent: none where the store has what would be made of it."""
+    lacks = made.source.lacks()
+    if not lacks or force:
+        return lacks
+    with building.Source(store, made.name) as files:
+        return "" if made.source.cached(store) or _twin(store, made.key(files)) else lacks
+
+
+def _twin(store: Store, wanted: str) -> Optional[Image]:
+    """An image, of any name, that was made from the same."""
+    names = (record["name"] for record in store.records() if record["key"] == wanted)
+    return next((image for image in (_present(store, name) for name in names) if image is not None), None)
 
 
 def _step(store: Store, made: Recipe, before: Optional[Image], do: Callable[[], None], after: dict[str, Any]) -> Step:
@@ -145,6 +162,9 @@ def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False, progr
     # One work for all of it: what one part has made stays until the last has used it.
     with store.work(), building.Source(store, made.name) as files:
         key = made.key(files)
+        twin = _twin(store, key) if made.source.lacks() and not force else None
+        if twin is not None:
+            return store.tag(twin, made.name, key)
         if made.plain:
             return made.source.make(store, made.name, key, force=force, progress=progress)
         stages = made.stages(files, made.source.make(store, made.name, "", force=force, progress=progress))

@@ -40,6 +40,7 @@ class Step:
     payload: Any = None  # what the batch needs of this step
     # Done with the others and told to nobody: it finishes what they changed, or only waits.
     hidden: bool = False
+    needs: str = ""  # a file of the controller's, which must be sent before the step can be done
 
     def describe(self) -> str:
         return f"{self.target}: {self.action} ({self.cost.name})" if self.option else f"{self.target}: {self.action}"
@@ -69,6 +70,10 @@ class Plan:
 
     def describe(self) -> list[str]:
         return [step.describe() for step in self.shown()]
+
+    def needs(self) -> list[str]:
+        """The files of the controller's that the steps can't be done without, each once."""
+        return sorted({step.needs for step in self.steps if step.needs})
 
     def worst(self) -> Cost:
         return max((step.cost for step in self.steps), default=Cost.live)

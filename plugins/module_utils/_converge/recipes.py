@@ -86,6 +86,7 @@ def _kind(desired: dict[str, Any]) -> str:
 _BASES = ("archive", "rootfs", "template", "from", "container")
 _ONLY = {
     "path": ("archive", "rootfs"),
+    "src": ("archive", "rootfs"),
     "archive_name": ("archive",),
     "template": ("template",),
     "template_options": ("template",),
@@ -102,8 +103,9 @@ _ON_A_BASE = ("layers", "secrets", *_CONFIG)
 
 def _check_combination(desired: dict[str, Any], kind: str) -> None:
     needed = SOURCES[kind].option
-    if needed and needed not in desired:
-        raise OptionError(needed, None, f"is missing; source: {kind} needs it")
+    by_src = kind in _ONLY["src"]
+    if needed and needed not in desired and not (by_src and "src" in desired):
+        raise OptionError(needed, None, f"is missing; source: {kind} needs it{', or src' if by_src else ''}")
     told = kind != "registry" or "source" in desired
     if kind == "registry":
         for option in _ON_A_BASE:
@@ -113,7 +115,7 @@ def _check_combination(desired: dict[str, Any], kind: str) -> None:
     for option, kinds in _ONLY.items():
         if option in desired and kind not in kinds:
             problem = f"can't be with {_given(kind)}" if told else f"needs {_given(' or '.join(kinds))}"
-            raise OptionError(option, desired[option], problem)
+            raise OptionError(option, getattr(desired[option], "name", desired[option]), problem)
 
 
 def _given(kind: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,9 +27,11 @@ from .._image.registry.pull import is_current, pull, resolve
 from .._image.store import Image, Store
 from .._paths import Paths
 from . import building, prepare, registries
+from .files import File, OnTarget, file_of
 from .image_options import ACCESS, parse_template_options
 
 Desired = Mapping[str, Any]
+_NO_FILE = OnTarget("")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Source:
         """What make() would give, when the store has it."""
         return None
 
+    def lacks(self) -> str:
+        """The file of the controller's that must be sent before make() can make what is not cached."""
+        return ""
+
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
         """The image; a source that is whole gives it the name, and says by the key what it was made from.
 
@@ -82,39 +87,47 @@ class Unpacked(Source):
         return {"limit": self.limit, "devices": self.devices}
 
 
-def _path_of(desired: Desired) -> str:
-    return str(desired["path"])
+@dataclass(frozen=True)
+class Filed(Unpacked):
+    """One that is a file, on the target or on the controller."""
+
+    option = "path"
+    file: File = _NO_FILE
+
+    def lacks(self) -> str:
+        return self.file.lacks()
 
 
 @dataclass(frozen=True)
-class Archive(Unpacked):
-    option, verb = "path", "load archive"
+class Archive(Filed):
+    verb = "load archive"
     archive_name: str = ""
 
     @classmethod
     def of(cls, paths: Paths, desired: Desired) -> Archive:
-        return cls(_path_of(desired), *_unpacking(desired), desired.get("archive_name", ""))
+        file = file_of(desired)
+        return cls(file.name, *_unpacking(desired), file, desired.get("archive_name", ""))
 
     def key(self, store: Store) -> str:
-        found = rootfs.key(_there(self.origin), store)
-        return hashlib.sha256(f"{found} {self.archive_name}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.file.key(store)} {self.archive_name}".encode()).hexdigest()
 
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
-        image = archive.load(store, self.origin, name, self.archive_name, key=key, **self.how())
-        rootfs.remember(store, self.origin)
+        image = archive.load(store, self.file.opened(), name, self.archive_name, key=key, **self.how())
+        self.file.remember(store)
         return image
 
 
 @dataclass(frozen=True)
-class Rootfs(Unpacked):
-    option, verb, whole = "path", "import", False
+class Rootfs(Filed):
+    verb, whole = "import", False
 
     @classmethod
     def of(cls, paths: Paths, desired: Desired) -> Rootfs:
-        return cls(_path_of(desired), *_unpacking(desired))
+        file = file_of(desired)
+        return cls(file.name, *_unpacking(desired), file)
 
     def key(self, store: Store) -> str:
-        return rootfs.key(_there(self.origin), store)
+        return self.file.key(store)
 
     def cached(self, store: Store) -> Optional[Image]:
         return _one_layer(store.layer_for(self.key(store)))
@@ -123,9 +136,9 @@ class Rootfs(Unpacked):
         made = self.key(store)
         diff_id = "" if force else store.layer_for(made)
         if not diff_id:
-            diff_id = rootfs.load(store, self.origin, limit=self.limit)
+            diff_id = rootfs.load(store, self.file.opened(), limit=self.limit)
             store.set_key(made, diff_id)
-        rootfs.remember(store, self.origin)
+        self.file.remember(store)
         return Image(self.describe(), "", (diff_id,))
 
 
@@ -298,12 +311,6 @@ class Registry(Unpacked):
 
 def _unpacking(desired: Desired) -> tuple[int, str]:
     return desired.get("max_size") or 0, desired.get("device_nodes") or layer.REFUSE
-
-
-def _there(path: str) -> str:
-    if not os.path.exists(path):
-        raise OptionError("path", path, "is not on the target; copy it there first")
-    return path
 
 
 def _one_layer(diff_id: str) -> Optional[Image]:

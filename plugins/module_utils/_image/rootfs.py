@@ -110,8 +110,6 @@ def load(store: Store, path: str, *, limit: int = 0) -> str:
             empty_dev(directory)
             diff_id, size = pack.measure(directory)
         work.adopt(directory, diff_id, size)
-        if not os.path.isdir(path):
-            remember(store, path)
     return diff_id
 
 
