@@ -186,7 +186,7 @@ options:
         elements: str
       copy:
         description:
-          - Files into the layer. Directories that are missing on the way are made as root's.
+          - Files into the layer. Directories that are missing on the way are made, and have the same owner.
         type: dict
         suboptions:
           src:
@@ -264,7 +264,7 @@ options:
       workdir:
         description:
           - Where the commands that follow, and containers of the image, start. A relative path is below the one
-            before. It is made as root's where it is missing.
+            before. Where it is missing it is made, for the user so far.
         type: str
       user:
         description:

@@ -174,7 +174,7 @@ def test_a_tree(copied, source):
     assert set(found) == {
         f"srv{n}" for n in ("", "/app", "/app/file", "/app/link", "/app/out", "/app/sub", "/app/sub/tool")
     }
-    assert found["srv/app"][:3] == ("drwxr-xr-x", 0, 0)
+    assert found["srv/app"][:3] == ("drwxr-xr-x", 5, 6)
     assert found["srv/app/sub"] == ("drwx------", 5, 6, None, 1000 * 10**9)
     assert found["srv/app/sub/tool"][:3] == ("-rwxr-xr-x", 5, 6)
     assert found["srv/app/file"][4] == 1000 * 10**9

@@ -177,7 +177,9 @@ def config(paths: Paths, bundle: str, key: str, request: RunRequest) -> dict[str
         "hostname": "build",
         "process": {
             "terminal": False,
-            "user": {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups)},
+            # The primary group too, as other engines have it: a program that changes its gid must not lose it, for
+            # then what is forbidden to that group would be allowed.
+            "user": {"uid": who.uid, "gid": who.gid, "additionalGids": sorted({who.gid, *who.groups})},
             "args": request.command,
             "env": [f"{name}={value}" for name, value in env.items()],
             "cwd": request.cwd,

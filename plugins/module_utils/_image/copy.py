@@ -91,7 +91,7 @@ class Writer:
                     self._leave(stack.pop(), like)
                 if not stack:
                     is_directory = stat.S_ISDIR(entry.info.st_mode)
-                    stack.append(self._enter(dest if is_directory else os.path.dirname(dest)))
+                    stack.append(self._enter(dest if is_directory else os.path.dirname(dest), like))
                     if is_directory:
                         continue
                 target = entry._replace(name=entry.name or os.path.basename(dest))
@@ -105,7 +105,7 @@ class Writer:
 
     def content(self, dest: str, data: bytes, like: Attributes) -> None:
         """A file that has no source."""
-        into = self._enter(os.path.dirname(dest))
+        into = self._enter(os.path.dirname(dest), like)
         try:
             fd = _create(into.fd, os.path.basename(dest))
             try:
@@ -118,9 +118,9 @@ class Writer:
         finally:
             os.close(into.fd)
 
-    def directory(self, path: str) -> None:
+    def directory(self, path: str, like: Attributes) -> None:
         """Made where it is missing."""
-        os.close(self._enter(path).fd)
+        os.close(self._enter(path, like).fd)
 
     def finish(self) -> None:
         """Give the directories their times back, in which something was made."""
@@ -131,20 +131,20 @@ class Writer:
             finally:
                 os.close(fd)
 
-    def _enter(self, path: str) -> _Open:
-        """The directory as the container would find it, made as root's where it is missing; fit for reading it."""
+    def _enter(self, path: str, like: Attributes) -> _Open:
+        """The directory as the container would find it, made where it is missing; fit for reading it."""
         done = "."
         fd = open_in_root(self.root, done, _DIRECTORY)
         for part in [part for part in path.split("/") if part not in ("", ".")]:
             try:
-                step = self._step(fd, done, part)
+                step = self._step(fd, done, part, like)
             finally:
                 os.close(fd)
             done, fd = f"{done}/{part}", step
         self._times.setdefault(done, os.fstat(fd).st_mtime_ns)
         return _Open("", done, fd, None)
 
-    def _step(self, fd: int, done: str, part: str) -> int:
+    def _step(self, fd: int, done: str, part: str, like: Attributes) -> int:
         path = f"{done}/{part}"
         try:
             return open_in_root(self.root, path, _DIRECTORY)
@@ -159,6 +159,7 @@ class Writer:
             raise StoreError(problem, hint="make what it leads to first") from None
         made = openat2(fd, part, _DIRECTORY, resolve=0)
         os.fchmod(made, 0o755)  # whatever the umask
+        os.fchown(made, like.uid or 0, like.gid or 0)
         self._times[path] = 0
         return made
 

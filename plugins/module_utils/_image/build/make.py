@@ -154,7 +154,8 @@ class _Builder:
         with _overlay(lower, upper, scratch) as root, _doing(self.number, step):
             writer = Writer(root)
             if isinstance(step, Workdir):
-                writer.directory(state.path(step.path))
+                user, dummy, group = (state.config.get("User") or "0").partition(":")
+                writer.directory(state.path(step.path), Attributes(*writer.owner(user or "0", group or None)))
             else:
                 assert isinstance(step, Copy)
                 self._copy(writer, step, state.path(step.dest))
