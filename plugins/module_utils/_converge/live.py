@@ -59,6 +59,9 @@ NAMED = frozenset(
 )
 
 
+_BFQ_WEIGHT = 100  # of a group that nobody gave one: Documentation/block/bfq-iosched.rst
+
+
 def manager(host: Host, name: str) -> Manager:
     return open_manager(host.paths.cgroup(name))
 
@@ -72,6 +75,8 @@ def defaults(host: Host) -> dict[str, Any]:
         if parent.unified():
             # But for what it has because containers are in it (_cgroup/v2/protection.py).
             merge(limits, {"memory": {"reservation": 0}, "unified": {"memory.min": "0"}} if limits else {})
+        elif "weight" in limits.get("blockIO", {}):
+            limits["blockIO"]["weight"] = _BFQ_WEIGHT  # systemd gives one to the slices that it makes
         cache["_default_limits"] = limits
     result: dict[str, Any] = cache["_default_limits"]
     return result
