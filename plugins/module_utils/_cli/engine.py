@@ -151,6 +151,7 @@ def _image() -> None:
         copy,
         debian,
         diff,
+        directory,
         headers,
         housekeeping,
         layer,
@@ -164,10 +165,12 @@ def _image() -> None:
         reference,
         rootfs,
         store,
+        tarball,
         tarstream,
         template,
         tree,
         ustar,
+        writers,
     )
 
 

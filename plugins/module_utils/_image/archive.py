@@ -1,129 +1,134 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images out of tars into the store, and back: docker-save's form is read, the OCI image layout read and written."""
+"""Images out of archives and layouts into the store, and back: docker-save's form and the OCI image layout."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
+import fcntl
 import os
 from functools import partial
-from typing import Any
 
-from .._errors import KernelError, StoreError
-from .._kernel.file import fsync_directory
-from . import layer, pack
+from .._errors import KernelError, OptionError, StoreError
+from .._kernel.file import fsync_directory, remove_tree
+from .._kernel.syncfs import syncfs
+from . import layer, writers
 from .apply import apply
-from .layout import Archive
+from .directory import Directory
+from .layout import Layout
 from .manifest import checked_config
+from .progress import QUIET, Progress
 from .record import canonical
-from .store import Image, Store
+from .store import Image, Store, Work
+from .tarball import Archive
 
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_ARCHIVE, DOCKER_ARCHIVE, OCI = FORMS = ("oci-archive", "docker-archive", "oci")
 
 
 def load(
-    store: Store, path: str, name: str, wanted: str = "", *, limit: int = 0, devices: str = layer.REFUSE, key: str = ""
+    store: Store,
+    path: str,
+    name: str,
+    wanted: str = "",
+    *,
+    limit: int = 0,
+    devices: str = layer.REFUSE,
+    key: str = "",
+    progress: Progress = QUIET,
 ) -> Image:
-    """Store the archive's image under ``name``; ``wanted`` chooses among several by the name that they have there.
+    """Store the image of an archive, or of a directory with an OCI image layout, under ``name``.
 
-    ``limit`` is the most bytes that a layer may unpack to, 0 for any number.
+    ``wanted`` chooses among several by the name that they have there; ``limit`` is the most bytes that a layer may
+    unpack to, 0 for any number; ``devices`` what becomes of device nodes: see layer.unpack().
     """
+    with store.work() as work, contextlib.closing(_opened(path, work)) as source:
+        found = source.find(wanted, name)
+        for blob, diff_id in zip(found.layers, checked_config(found.config, len(found.layers), path)):
+            opened, where = partial(source.layer, blob), f"{path}: {blob.member}"
+            apply(work, diff_id, opened, where, limit=limit, devices=devices, progress=progress)
+        return store.put(name, found.config, key, manifest=found.manifest)
+
+
+def _opened(path: str, work: Work) -> Layout:
+    return Directory(path) if os.path.isdir(path) else Archive(path, work.path)
+
+
+def save(store: Store, image: Image, path: str, form: str = OCI_ARCHIVE, *, gzip: bool = False) -> None:
+    """Write the image; what is at ``path`` is there as it was, or with the image, and never half.
+
+    The same image gives the same bytes. ``form`` is one of FORMS; an OCI layout that is at ``path`` gets the image in
+    addition, in the place of one that has its name there. ``gzip`` compresses layers, but for docker's form.
+
+    The image has the same id there, unless one of its layers came with a tar that can't be given back (see
+    layer.unpack()). Then the configuration says what that is packed as, and the id is another one.
+    """
+    if form not in FORMS:
+        raise OptionError("form", form, f"is not one of {', '.join(FORMS)}")
     with store.work() as work:
-        archive = Archive(path, work.path)
+        for diff_id in image.layers:
+            if not work.pin(diff_id):
+                hint = "make it again with force"
+                raise StoreError(f"image {image.name}: its layer {diff_id} is not in the store", hint=hint)
         try:
-            found = archive.find(wanted, name)
-            wanted_layers = checked_config(found.config, len(found.layers), path)
-            for blob, diff_id in zip(found.layers, wanted_layers):
-                where = f"{path}: {blob.member}"
-                apply(work, diff_id, partial(archive.layer, blob), where, limit=limit, devices=devices)
-            return store.put(name, found.config, key, manifest=found.manifest)
-        finally:
-            archive.close()
+            if form == OCI:
+                _save_directory(store, image, path, gzip)
+            else:
+                _save_archive(store, image, path, form, gzip)
+        except OSError as error:
+            raise KernelError("save", path, error.errno or 0) from None
 
 
-def save(store: Store, image: Image, path: str) -> None:
-    """Write the image as an OCI layout in a tar; the same image gives the same bytes.
-
-    Layers are packed anew. Those that came from elsewhere were packed by others, and get other digests by it: then
-    the configuration says the new ones, and the saved image has another id.
-    """
+def _save_archive(store: Store, image: Image, path: str, form: str, gzip: bool) -> None:
     new = f"{path}.{os.getpid()}.new"
     try:
-        with store.work() as work, open(new, "wb") as out:
-            for diff_id in image.layers:
-                if not work.pin(diff_id):
-                    raise StoreError(f"image {image.name}: its layer {diff_id} is not in the store")
-            _write(_Layout(out), store, image)
+        with open(new, "wb") as out:
+            tar = writers.Tar(out)
+            _write(writers.Docker(tar) if form == DOCKER_ARCHIVE else writers.Oci(tar, gzip=gzip), store, image)
+            tar.end()
             out.flush()
             os.fsync(out.fileno())
         os.rename(new, path)
         fsync_directory(os.path.dirname(os.path.abspath(path)))
-    except OSError as error:
-        raise KernelError("save", path, error.errno or 0) from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new)
 
 
-def _write(layout: _Layout, store: Store, image: Image) -> None:
-    layout.file("oci-layout", _LAYOUT)
-    layers = [layout.layer(store.layer_path(diff_id)) for diff_id in image.layers]
-    config, packed = store.configuration(image), [item["digest"] for item in layers]
+def _save_directory(store: Store, image: Image, path: str, gzip: bool) -> None:
+    if os.path.isdir(path) and os.listdir(path):
+        _add(store, image, path, gzip)
+        return
+    new = f"{os.path.abspath(path)}.{os.getpid()}.new"
+    try:
+        os.mkdir(new)
+        _write(writers.Oci(writers.Folder(new), gzip=gzip), store, image)
+        syncfs(new)
+        os.rename(new, path)
+        fsync_directory(os.path.dirname(new))
+    finally:
+        remove_tree(new)
+
+
+def _add(store: Store, image: Image, path: str, gzip: bool) -> None:
+    """To a layout that is there, of which the index is replaced at the end; what else is in it stays."""
+    with contextlib.closing(Directory(path)) as into:
+        fcntl.flock(into.root, fcntl.LOCK_EX)
+        folder = writers.Folder(path)
+        try:
+            _write(writers.Oci(folder, gzip=gzip, into=into), store, image)
+        except BaseException:
+            for added in folder.added:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(added)
+            raise
+        syncfs(path)
+
+
+def _write(form: writers.Oci | writers.Docker, store: Store, image: Image) -> None:
+    packed = [store.packed(diff_id) for diff_id in image.layers]
+    config = store.configuration(image)
     if packed != list(image.layers):
         value = store.raw(image)
         config = canonical({**value, "rootfs": {**value["rootfs"], "diff_ids": packed}})
-    manifest: dict[str, Any] = {"schemaVersion": 2, "mediaType": _MANIFEST}
-    manifest.update(config=layout.blob(config, _CONFIG), layers=layers)
-    descriptor = layout.blob(canonical(manifest), _MANIFEST)
-    if image.name:
-        descriptor["annotations"] = {"org.opencontainers.image.ref.name": image.name}
-    layout.file("index.json", canonical({"schemaVersion": 2, "manifests": [descriptor]}))
-    layout.end()
-
-
-class _Layout:
-    """The tar that is written: no entry in it has a time or an owner."""
-
-    def __init__(self, out: io.BufferedWriter) -> None:
-        self.out = out
-        self.written: set[str] = set()
-
-    def file(self, name: str, data: bytes) -> None:
-        self.out.write(pack.header(name.encode(), None, b"0", size=len(data)) + data + bytes(-len(data) % 512))
-
-    def blob(self, data: bytes, media_type: str) -> dict[str, Any]:
-        hexes = hashlib.sha256(data).hexdigest()
-        self.file(f"blobs/sha256/{hexes}", data)
-        return {"mediaType": media_type, "digest": f"sha256:{hexes}", "size": len(data)}
-
-    def layer(self, directory: str) -> dict[str, Any]:
-        """Its digest is known when it is written, and so is its header, for which room was left."""
-        start = self.out.tell()
-        self.out.write(bytes(len(_layer_header("0" * 64, 0))))
-        stream = pack.Digesting(self.out)
-        pack.pack(directory, stream)
-        end = self.out.tell()
-        hexes = stream.digest().partition(":")[2]
-        self.out.seek(start)
-        if hexes in self.written:
-            self.out.truncate()  # the same layer twice is one blob
-        else:
-            self.written.add(hexes)
-            self.out.write(_layer_header(hexes, stream.length))
-            self.out.seek(end)
-        return {"mediaType": _LAYER, "digest": stream.digest(), "size": stream.length}
-
-    def end(self) -> None:
-        self.out.write(bytes(1024))
-
-
-def _layer_header(hexes: str, size: int) -> bytes:
-    """As long for any size: in PAX's words always, for 8 GiB are too much for ustar's."""
-    records = {b"size": b"%d" % size}
-    return pack.header(f"blobs/sha256/{hexes}".encode(), None, b"0", size=size, records=records)
+    form.image(store, list(image.layers), config, image.name)

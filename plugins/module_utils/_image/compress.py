@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import IO, cast
 
 from .._errors import StoreError
+from .pack import Writable
 from .tarstream import CHUNK, Readable
 
 _GZIP = b"\x1f\x8b"
@@ -66,6 +67,20 @@ class _Gunzip:
         self._zlib = zlib.decompressobj(_ZLIB_GZIP)
         self._pending = rest
         return True
+
+
+class Gzip:
+    """Written to it goes on compressed; the same content is the same bytes, for there is no time and no name in it."""
+
+    def __init__(self, out: Writable) -> None:
+        self._out = out
+        self._zlib = zlib.compressobj(6, zlib.DEFLATED, _ZLIB_GZIP)
+
+    def write(self, data: bytes) -> None:
+        self._out.write(self._zlib.compress(data))
+
+    def finish(self) -> None:
+        self._out.write(self._zlib.flush())
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies in an archive: docker-save's form and the OCI image layout (image-spec, image-layout.md).
+"""What images lie in: docker-save's form and the OCI image layout (image-spec, image-layout.md).
 
-Nothing that an archive says of itself is believed: each blob is verified by its digest, each shape is looked at.
+Nothing that one says of itself is believed: each blob is verified by its digest, each shape is looked at.
 """
 
 from __future__ import annotations
@@ -11,26 +11,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import posixpath
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Optional
 
-from .._errors import KernelError, OptionError, StoreError
+from .._errors import OptionError, StoreError
 from . import manifest, reference
 from .compress import decompressed
 from .manifest import DEPTH_MAX, JSON_MAX
-from .member import Member
 from .record import hexes
-from .tarstream import CHUNK, Hashed
+from .tarstream import Hashed
 
-_REF_NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
+REF_NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A member of the archive; ``digest`` and ``size`` are what it must have, where somebody said."""
+    """A file in it; ``digest`` and ``size`` are what it must have, where somebody said."""
 
     member: str
     digest: str = ""
@@ -39,67 +36,28 @@ class Blob:
 
 @dataclass(frozen=True)
 class Found:
-    """An image in the archive: its configuration and manifest as bytes, its layers base first."""
+    """An image in it: its configuration and manifest as bytes, its layers base first."""
 
     config: bytes
     layers: tuple[Blob, ...]
     manifest: Optional[bytes] = None
 
 
-class Archive:
-    """The tar, opened for reading its members in any order. A compressed one is unpacked to a file that has no name."""
+class Layout:
+    """Files by name, of which each can be read at any time; Archive and Directory say how."""
 
-    def __init__(self, path: str, directory: str) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        try:
-            file = open(path, "rb")  # noqa: SIM115 - closed by close()
-        except OSError as error:
-            raise KernelError("open", path, error.errno or 0) from None
-        try:
-            self.file = self._plain(file, directory)
-            self.tar = tarfile.open(  # noqa: SIM115
-                fileobj=self.file, mode="r:", tarinfo=Member, encoding="utf-8", errors="surrogateescape"
-            )
-            self.members = {posixpath.normpath(member.name): member for member in self.tar}
-        except (tarfile.TarError, ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
-            file.close()
-            raise StoreError(f"{path} is not a tar archive, or damaged: {error}") from None
-
-    def _plain(self, file: IO[bytes], directory: str) -> IO[bytes]:
-        head = file.read(4)
-        file.seek(0)
-        with decompressed(file, self.path) as stream:
-            if not head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
-                file.seek(0)
-                return file
-            plain = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
-            for block in iter(lambda: stream.read(CHUNK), b""):
-                plain.write(block)
-            plain.seek(0)
-            file.close()
-            return plain
 
     def close(self) -> None:
-        self.file.close()
+        raise NotImplementedError
 
     def __contains__(self, name: str) -> bool:
-        return name in self.members
+        raise NotImplementedError
 
     def open(self, name: str) -> IO[bytes]:
-        """docker links layers that are the same; a link leads to a member, never to a file of the host's."""
-        member = self.members.get(name)
-        for dummy in range(2):
-            if member is not None and member.issym():
-                target = posixpath.join(posixpath.dirname(member.name), member.linkname)
-                member = self.members.get(posixpath.normpath(target))
-            elif member is not None and member.islnk():
-                member = self.members.get(posixpath.normpath(member.linkname))
-        if member is None or not member.isreg():
-            raise StoreError(f"{self.path} lacks {name}, which its manifest names")
-        stream = self.tar.extractfile(member)
-        if stream is None:
-            raise StoreError(f"{self.path}: {name} is no file")
-        return stream
+        """StoreError where there is no such file, or where it would be one outside."""
+        raise NotImplementedError
 
     def read(self, blob: Blob) -> bytes:
         """A small blob, verified."""
@@ -152,11 +110,16 @@ class Archive:
         return manifest.list_of(entry.get("RepoTags") or [], f"{self.path}: manifest.json: RepoTags", str)
 
     # OCI image layout
-    def _oci(self, wanted: str, name: str) -> Found:
+    def named(self, wanted: str, name: str) -> dict[str, Any]:
+        """The descriptor of the image named so, as index.json has it."""
         index = manifest.json_of(self.read(Blob("index.json")), f"{self.path}: index.json")
         entries = manifest.descriptors(index, "manifests", self.path)
         entries = [entry for entry in entries if not manifest.is_attestation(entry)]
-        entry = self._choose([(_ref_names(entry), entry) for entry in entries], wanted, name)
+        found: dict[str, Any] = self._choose([(ref_names(entry), entry) for entry in entries], wanted, name)
+        return found
+
+    def _oci(self, wanted: str, name: str) -> Found:
+        entry = self.named(wanted, name)
         for dummy in range(DEPTH_MAX):
             data = self.read(self._blob(manifest.descriptor(entry, self.path)))
             value = manifest.parse(data, f"{self.path}: {entry['digest']}")
@@ -185,9 +148,9 @@ class Archive:
         raise StoreError(f"{self.path} has {f'no image {wanted}' if wanted else f'{len(entries)} images'}", hint=hint)
 
 
-def _ref_names(entry: dict[str, Any]) -> list[str]:
+def ref_names(entry: dict[str, Any]) -> list[str]:
     annotations = entry.get("annotations")
-    found = [annotations.get(key) for key in _REF_NAMES] if isinstance(annotations, dict) else []
+    found = [annotations.get(key) for key in REF_NAMES] if isinstance(annotations, dict) else []
     return [name for name in found if isinstance(name, str)]
 
 

@@ -25,7 +25,7 @@ DOCKER_MANIFEST = f"{_DOCKER}.distribution.manifest.v2+json"
 TYPES = (MANIFEST, DOCKER_MANIFEST, INDEX, DOCKER_LIST)
 CONFIG = f"{_OCI}.config.v1+json"
 CONFIG_TYPES = (CONFIG, f"{_DOCKER}.container.image.v1+json")
-LAYER_GZIP = f"{_OCI}.layer.v1.tar+gzip"
+LAYER, LAYER_GZIP = f"{_OCI}.layer.v1.tar", f"{_OCI}.layer.v1.tar+gzip"
 _DIFF = f"{_DOCKER}.image.rootfs.diff.tar"
 LAYER_TYPES = (
     *(f"{_OCI}.layer.v1.tar{packed}" for packed in ("", "+gzip", "+zstd")),

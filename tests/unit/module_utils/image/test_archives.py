@@ -15,8 +15,8 @@ import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError
 from ansible_collections.vessel.host.plugins.module_utils._image import archive
 from ansible_collections.vessel.host.plugins.module_utils._image.config import architecture
-from ansible_collections.vessel.host.plugins.module_utils._image.layout import Archive
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
+from ansible_collections.vessel.host.plugins.module_utils._image.tarball import Archive
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 from ....image_tars import Layout, digest, docker_archive, entry, link, named, tar
