@@ -389,6 +389,14 @@ def test_a_tar_without_an_end_mark_is_taken_by_its_digest_only(empty):
     unpacked(data, empty, expected=digest(data))
 
 
+def test_the_last_file_may_lack_its_padding(empty):
+    """umoci insert writes such layers, and others take them."""
+    data = tar(entry("a", data=b"a"), entry("b", data=b"b"))[: 3 * 512 + 1]
+    unpacked(data, empty, expected=digest(data))
+    with pytest.raises(StoreError, match="it has no end mark"):
+        unpacked(data, empty)
+
+
 def test_a_damaged_header_is_no_end(empty):
     data = bytearray(tar(entry("a", data=b"a"), entry("b", data=b"b")))
     data[1024 + 10] ^= 1

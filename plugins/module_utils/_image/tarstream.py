@@ -171,8 +171,12 @@ class _Entries:
 
     def next(self) -> Optional[Member]:
         self._source.seek(self.end)
-        if self._source.tell() < self.end:
+        missing = self.end - self._source.tell()
+        if missing >= BLOCK:
             raise ReadError("unexpected end of data")
+        if missing:  # umoci insert leaves out what pads the last file
+            self.end -= missing
+            return None
         # Records of a global header are said of all that follow.
         member = None if self._tar and self._tar.pax_headers else plain(self._source.peek(BLOCK))
         if member is None:
