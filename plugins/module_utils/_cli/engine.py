@@ -208,6 +208,8 @@ def _image_registry() -> None:
         keychain,
         parallel,
         pull,
+        push,
+        session,
         transport,
     )
 

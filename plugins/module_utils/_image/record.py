@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import Any, Optional
@@ -17,6 +18,10 @@ _HEX = set("0123456789abcdef")
 def canonical(value: Any) -> bytes:
     """JSON that is the same for the same value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def diff_ids(config: Any, name: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ layers/keys/KEY           which layer a build step or template of this key made
 layers/.tmp-PID-RANDOM/   a writer at work; it holds a lock on it for as long as it lives
 images/HEX/config.json    an image configuration (image-spec, config.md), named by its digest
 images/HEX/manifest.json  the manifest that it came with, where it came with one
+images/HEX/pushed.json    the manifest that it was last pushed with, where that is another
 images/HEX/origins.json   {"origins": [{"repository": …, "digest": …, "manifest": …}]}: who has it, and as what
 images/names/NAME.json    {"name": …, "id": …, "key": …, "created": …}: which image has it, and what it was made from
 
@@ -191,6 +192,17 @@ class Store:
         """The manifest that it came with."""
         return load(f"{self._image_path(image.id)}/manifest.json")
 
+    def manifests(self, image: Image) -> list[bytes]:
+        """Those under which registries know it, byte by byte: the one that it came with, and the one last pushed."""
+        found = []
+        for name in ("manifest", "pushed"):
+            with (
+                contextlib.suppress(FileNotFoundError),
+                open(f"{self._image_path(image.id)}/{name}.json", "rb") as file,
+            ):
+                found.append(file.read())
+        return found
+
     def origins(self, image: Image) -> list[dict[str, str]]:
         """Where it was pulled from, or pushed to, the latest last: the repository, the digest that the name led to
         there, and that of the image's own manifest."""
@@ -325,11 +337,14 @@ class Store:
             after = [*(one for one in before if one != origin), origin][-_ORIGINS_MAX:]
             write_atomic(path, json.dumps({"origins": after}).encode())
 
-    def add_origin(self, image: Image, origin: dict[str, str]) -> None:
-        """Another registry has it now."""
+    def add_origin(self, image: Image, origin: dict[str, str], manifest: bytes) -> None:
+        """Another registry has it now, under that manifest."""
         with self.locked():
             self._read_config(image.id, image.name)
-            self._add_origin(self._image_path(image.id), origin)
+            directory = self._image_path(image.id)
+            if manifest not in self.manifests(image):
+                write_atomic(f"{directory}/pushed.json", manifest)
+            self._add_origin(directory, origin)
 
     def tag(self, image: Image, name: str, key: str = "") -> Image:
         """Give an image that is there another name."""

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import queue
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Callable, Optional
 
@@ -17,11 +15,11 @@ from ..._errors import NetworkError, RegistryError, StoreError
 from ..compress import decompressed
 from ..manifest import Descriptor
 from ..tarstream import CHUNK, Readable
-from .client import Client, back_off
+from .client import Client
 from .endpoint import Endpoint
+from .session import back_off
 from .transport import Response
 
-_AHEAD = 4  # pieces of CHUNK that wait for who unpacks
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 
 
@@ -33,14 +31,14 @@ def opened(
     where: str,
     tell: Callable[[int], None],
 ) -> Iterator[Readable]:
-    """What the blob holds, uncompressed, by a thread that receives and inflates ahead: neither needs Python's lock.
+    """What the blob holds, uncompressed. It is read ahead by a thread of the unpacker's, which takes none of its time.
 
     The end comes only when the blob has its size and digest. ``tell`` is called with the bytes received so far.
     """
     blob = Blob(client, endpoints, descriptor, where, tell)
     try:
         with decompressed(blob, where) as plain:
-            yield _Ahead(_Whole(plain, blob))
+            yield _Whole(plain, blob)
     finally:
         blob.close()
 
@@ -175,35 +173,4 @@ class _Whole:
             raise
         if not data:
             self._blob.drain()
-        return data
-
-
-class _Ahead:
-    """A stream that a thread reads a few pieces ahead. The thread ends with the process."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-        self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
-        self._rest = b""
-        self._ended = False
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            data = b"-"
-            while data:
-                data = self._stream.read(CHUNK)
-                self._pieces.put(data)
-        except BaseException as error:
-            self._pieces.put(error)
-
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._rest and not self._ended:
-            piece = self._pieces.get()
-            if isinstance(piece, BaseException):
-                self._ended = True
-                raise piece
-            self._rest, self._ended = piece, not piece
-        size = len(self._rest) if size < 0 else size
-        data, self._rest = self._rest[:size], self._rest[size:]
         return data

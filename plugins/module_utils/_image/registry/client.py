@@ -1,56 +1,28 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A registry's client (distribution-spec): requests that are tried again, redirected and authorized, and what of the
-answers can be believed.
-"""
+"""What a registry is asked for (distribution-spec), and what of its answers can be believed."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
-import random
-import time
 import urllib.parse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from typing import Callable, NamedTuple, Optional, TypeVar
+from typing import Callable, NamedTuple, TypeVar
 
 from ..._errors import NetworkError, RegistryError, VesselError
-from ..manifest import JSON_MAX, TYPES
+from ..manifest import TYPES
 from ..reference import Reference
-from . import keychain
-from .auth import Authenticator, Credentials, Reply, clean, login_hint
+from .auth import clean
 from .endpoint import Endpoint, endpoints
-from .transport import Body, Response, Tls, Transport
+from .session import PULL, PUSH, Session, Settings
+from .transport import Body, Response
 
-PULL, PUSH = "pull", "pull,push"
-_REDIRECTS = (301, 302, 303, 307, 308)
-_REDIRECTS_MAX = 5
-_RETRIED = (408, 429, 500, 502, 503, 504)
-_WAIT_FIRST, _WAIT_MAX = 0.5, 8.0
-_RETRY_AFTER_MAX = 60.0
-_ERROR_MAX = 64 << 10  # of an error's text
+__all__ = ["Answer", "Client", "Settings"]
+
 _ACCEPT = ", ".join(TYPES)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a task says of its registry. ``attempts`` are those of one request; ``timeout`` seconds without a byte.
-
-    ``username`` and ``password`` are the registry's, never a mirror's.
-    """
-
-    tls: Tls = field(default_factory=Tls)
-    username: str = ""
-    password: str = field(default="", repr=False)
-    auth_file: str = ""
-    mirrors: tuple[str, ...] = ()
-    timeout: float = 30.0
-    attempts: int = 5
 
 
 class Answer(NamedTuple):
@@ -62,17 +34,8 @@ class Answer(NamedTuple):
     endpoint: Endpoint
 
 
-class Client:
-    """One for a task. What it learned of hosts (tokens, who speaks no TLS) is known to the children that it forks."""
-
-    def __init__(
-        self, transport: Transport, settings: Optional[Settings] = None, *, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        self.settings = settings or Settings()
-        self._transport = transport
-        self._sleep = sleep
-        self._plain: set[str] = set()
-        self._auth: dict[str, Authenticator] = {}
+class Client(Session):
+    """One for a task."""
 
     # what a pull asks
     def manifest(self, name: Reference, *, digest: str = "") -> Answer:
@@ -82,7 +45,7 @@ class Client:
     def manifest_at(self, endpoint: Endpoint, which: str) -> Answer:
         what = f"manifest {which} of {endpoint.repository}"
         headers = {"Accept": _ACCEPT}
-        response, data = self._whole(
+        response, data = self.whole(
             lambda: self.request("GET", endpoint, f"manifests/{which}", what, headers=headers), endpoint.host, what
         )
         media_type = response.headers.get("content-type", "").partition(";")[0].strip()
@@ -112,11 +75,68 @@ class Client:
     def small_blob(self, endpoint: Endpoint, digest: str, size: int) -> bytes:
         """One that fits in memory, verified."""
         what = f"blob {digest} of {endpoint.repository}"
-        dummy, data = self._whole(lambda: self.blob(endpoint, digest), endpoint.host, what)
+        dummy, data = self.whole(lambda: self.blob(endpoint, digest), endpoint.host, what)
         if len(data) != size:
             raise RegistryError(f"{endpoint.host}: {what} has {len(data)} bytes, and it should have {size}")
         _verified(data, digest, f"{endpoint.host}: {what}")
         return data
+
+    # what a push asks
+    def has_blob(self, endpoint: Endpoint, digest: str) -> bool:
+        what = f"blob {digest} of {endpoint.repository}"
+        response = self.request("HEAD", endpoint, f"blobs/{digest}", what, action=PUSH, expected=(200, 404))
+        response.close()
+        return response.status == 200
+
+    def mount(self, endpoint: Endpoint, digest: str, source: str) -> bool:
+        """Let the repository have a blob that another of the registry's has; nothing is sent."""
+        what = f"mount of {digest} from {source}"
+        query = urllib.parse.urlencode({"mount": digest, "from": source})
+        scopes = (f"repository:{source}:{PULL}",)
+        response = self.request(
+            "POST", endpoint, f"blobs/uploads/?{query}", what, body=b"", action=PUSH, more_scopes=scopes,
+            expected=(201, 202, 400, 403, 404, 405),
+        )  # fmt: skip
+        response.close()
+        if response.status == 202:  # it would rather have it uploaded
+            self._cancel(endpoint, response)
+        return response.status == 201
+
+    def _cancel(self, endpoint: Endpoint, response: Response) -> None:
+        where = response.headers.get("location", "")
+        if where:
+            what = f"upload to {endpoint.repository}"
+            gone = (200, 202, 204, 404, 405, 501)
+            with contextlib.suppress(NetworkError, RegistryError):
+                self.request("DELETE", endpoint, self._there(endpoint, where), what, action=PUSH, expected=gone).close()
+
+    def upload(self, endpoint: Endpoint, digest: str, size: int, body: Body) -> None:
+        """A blob in one piece. ``body`` is sent once."""
+        what = f"upload of {digest} to {endpoint.repository}"
+        started = self.request("POST", endpoint, "blobs/uploads/", what, body=b"", action=PUSH, expected=(202,))
+        started.close()
+        where = self._there(endpoint, started.headers.get("location", ""))
+        joined = "&" if urllib.parse.urlsplit(where).query else "?"
+        url = f"{where}{joined}{urllib.parse.urlencode({'digest': digest})}"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        self.request("PUT", endpoint, url, what, headers=headers, body=body, action=PUSH, expected=(201, 204)).close()
+
+    def _there(self, endpoint: Endpoint, location: str) -> str:
+        """An address of the answer; one without host is below the registry's."""
+        if not location:
+            raise RegistryError(f"{endpoint.host}: it does not say where an upload goes")
+        return urllib.parse.urljoin(self.spoken(f"https://{endpoint.host}/"), location)
+
+    def put_manifest(self, endpoint: Endpoint, which: str, data: bytes, media_type: str) -> str:
+        """The digest, which the registry confirms where it says one."""
+        what = f"manifest {which} of {endpoint.repository}"
+        response = self.request(
+            "PUT", endpoint, f"manifests/{which}", what, headers={"Content-Type": media_type}, body=data, action=PUSH,
+            expected=(201, 200, 202),
+        )  # fmt: skip
+        response.close()
+        said = response.headers.get("docker-content-digest", "")
+        return _verified(data, said if _is_digest(said) else "", f"{endpoint.host}: {what}")
 
     def first(self, name: Reference, ask: Callable[[Endpoint], T]) -> T:
         """Of the mirrors and the registry, the first that answers; when none does, what the registry says."""
@@ -132,216 +152,6 @@ class Client:
         except (NetworkError, RegistryError) as error:
             error.hint = "; ".join([*filter(None, [error.hint]), *(f"mirror {other}" for other in failed)])
             raise
-
-    # requests
-    def request(
-        self,
-        method: str,
-        endpoint: Endpoint,
-        path: str,
-        what: str,
-        *,
-        headers: Optional[Mapping[str, str]] = None,
-        body: Body = None,
-        action: str = PULL,
-        more_scopes: Sequence[str] = (),
-        expected: Sequence[int] = (200,),
-    ) -> Response:
-        """An answer with one of the expected statuses; RegistryError for any other. ``path`` may be a whole address."""
-        scopes = (f"repository:{endpoint.repository}:{action}", *more_scopes)
-        auth = self._authenticator(endpoint)
-        for again in (True, False):
-            url = path if "://" in path else f"https://{endpoint.host}/v2/{endpoint.repository}/{path}"
-            response = self._patient(method, url, endpoint.host, headers or {}, auth.header(scopes), body)
-            if response.status in expected:
-                return response
-            if response.status == 401 and again:
-                response.close()
-                challenge = response.headers.get("www-authenticate", "")
-                if auth.answer(challenge, scopes, secure=self._is_secure(endpoint.host)):
-                    continue
-            break
-        raise self._refusal(response, endpoint, what, auth)
-
-    def _authenticator(self, endpoint: Endpoint) -> Authenticator:
-        key = f"{endpoint.domain} {endpoint.is_mirror}"
-        if key not in self._auth:
-
-            def fetch(url: str, headers: dict[str, str], form: Optional[bytes]) -> Reply:
-                return self._token(url, endpoint.host, headers, form)
-
-            self._auth[key] = Authenticator(endpoint.host, fetch, lambda: self._credentials(endpoint))
-        return self._auth[key]
-
-    def _credentials(self, endpoint: Endpoint) -> Optional[Credentials]:
-        if self.settings.username and not endpoint.is_mirror:
-            return Credentials(self.settings.username, self.settings.password)
-        return keychain.find(endpoint.domain, endpoint.repository, self.settings.auth_file)
-
-    def _token(self, url: str, host: str, headers: dict[str, str], form: Optional[bytes]) -> Reply:
-        method = "POST" if form else "GET"
-        response, data = self._whole(lambda: self._patient(method, url, host, {}, headers, form), host, "token")
-        try:
-            return Reply(response.status, json.loads(data))
-        except (ValueError, RecursionError):
-            return Reply(response.status, None)
-
-    def _patient(
-        self, method: str, url: str, host: str, headers: Mapping[str, str], secret: Mapping[str, str], body: Body
-    ) -> Response:
-        """Tried again where another attempt may do better. A body that can be sent only once is sent once."""
-        attempts = self.settings.attempts if body is None or isinstance(body, bytes) else 1
-        for attempt in range(1, attempts + 1):
-            wait = back_off(attempt)
-            try:
-                response = self._follow(method, url, host, headers, secret, body)
-            except NetworkError as error:
-                if attempt == attempts or not self.worth(error, attempt):
-                    raise
-            else:
-                asked = _retry_after(response)
-                if response.status not in _RETRIED or attempt == attempts or asked > _RETRY_AFTER_MAX:
-                    return response
-                response.close()
-                wait = asked or wait
-            self._sleep(wait)
-        raise AssertionError("contract violation: no attempt was made")
-
-    def _follow(
-        self, method: str, url: str, host: str, headers: Mapping[str, str], secret: Mapping[str, str], body: Body
-    ) -> Response:
-        """Redirects, by ourselves: what is secret, and our certificate, go to the host that was meant and no other."""
-        first = url
-        for dummy in range(_REDIRECTS_MAX + 1):
-            own = _origin(self._spoken(url)) == _origin(self._spoken(first))
-            tls = self.settings.tls if own and _host(url) == host else self._tls_of_others()
-            sent = {**headers, **(secret if own else {})}
-            response = self._once(method, url, sent, body, tls)
-            target = response.headers.get("location", "")
-            if response.status not in _REDIRECTS or not target or method not in ("GET", "HEAD"):
-                return response
-            response.close()
-            url = self._target(self._spoken(url), target)
-        raise RegistryError(f"{host}: it redirects in a circle, at last to {clean(url)}")
-
-    def _tls_of_others(self) -> Tls:
-        return self.settings.tls._replace(client_cert="", client_key="")
-
-    def _target(self, url: str, location: str) -> str:
-        target = urllib.parse.urljoin(url, location)
-        parts = urllib.parse.urlsplit(target)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise RegistryError(f"{_host(url)}: it redirects to {clean(target)}, which is no web address")
-        if self.settings.tls.verify and parts.scheme != "https":
-            raise RegistryError(f"{_host(url)}: it redirects to {clean(target)}, which has no TLS")
-        return target
-
-    def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body, tls: Tls) -> Response:
-        """Without verification, who speaks no TLS is spoken to without it, as podman has it."""
-        try:
-            url = self._spoken(url)
-            return self._transport.request(method, url, headers, body, timeout=self.settings.timeout, tls=tls)
-        except NetworkError as error:
-            if tls.verify or not error.not_tls or not url.startswith("https:"):
-                if error.not_tls:
-                    error.hint = "set tls_verify: false for a registry without TLS"
-                raise
-        self._plain.add(_host(url))
-        return self._transport.request(method, self._spoken(url), headers, body, timeout=self.settings.timeout, tls=tls)
-
-    def _spoken(self, url: str) -> str:
-        """The address as the host takes it, if it is one that speaks no TLS."""
-        return url.replace("https:", "http:", 1) if _host(url) in self._plain else url
-
-    def _is_secure(self, host: str) -> bool:
-        return self.settings.tls.verify and host not in self._plain
-
-    def pause(self, seconds: float) -> None:
-        self._sleep(seconds)
-
-    # answers
-    def _whole(self, ask: Callable[[], Response], host: str, what: str) -> tuple[Response, bytes]:
-        """A small answer with its body; one that is cut off is asked for again."""
-        for attempt in range(1, self.settings.attempts + 1):
-            response = ask()
-            try:
-                return response, self._small(response, host, what)
-            except NetworkError as error:
-                if not self.worth(error, attempt):
-                    raise
-            finally:
-                response.close()
-            self._sleep(back_off(attempt))
-        raise AssertionError("contract violation: no attempt was made")
-
-    def worth(self, error: NetworkError, attempt: int) -> bool:
-        """Is there another attempt? Who says nothing for so long is asked twice, not five times."""
-        return error.temporary and attempt < (2 if error.timed_out else self.settings.attempts)
-
-    @staticmethod
-    def _small(response: Response, host: str, what: str) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while size <= JSON_MAX:
-            data = response.read(1 << 16)
-            if not data:
-                return b"".join(parts)
-            parts.append(data)
-            size += len(data)
-        raise RegistryError(f"{host}: {what} has more than {JSON_MAX} bytes")
-
-    def _refusal(self, response: Response, endpoint: Endpoint, what: str, auth: Authenticator) -> RegistryError:
-        try:
-            said = _words(response.read(_ERROR_MAX)) if response.status != 401 else ""
-        except NetworkError:
-            said = ""
-        finally:
-            response.close()
-        status = response.status
-        text = f"{endpoint.host}: {what}: {_NAMES.get(status, 'status')} ({status}){f': {said}' if said else ''}"
-        hint = login_hint(auth) if status in (401, 403) else ""
-        if _retry_after(response):
-            hint = f"it asks for {_retry_after(response):.0f} s of patience"
-        return RegistryError(text, status=status, hint=hint)
-
-
-_NAMES = {
-    401: "it wants to know who asks",
-    403: "forbidden",
-    404: "not there",
-    405: "not allowed",
-    429: "too many requests",
-    500: "it has an error of its own",
-    502: "what is behind it does not answer",
-    503: "not available",
-    504: "what is behind it does not answer in time",
-}
-
-
-def back_off(attempt: int) -> float:
-    """Longer each time, and never the same for two who were turned away together."""
-    return min(_WAIT_FIRST * 2.0 ** (attempt - 1), _WAIT_MAX) * random.uniform(0.5, 1.0)
-
-
-def _retry_after(response: Response) -> float:
-    """Seconds, from a number or a date; 0 where it says nothing that makes sense."""
-    text = response.headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        return float(text[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return 0.0
-
-
-def _words(data: bytes) -> str:
-    """The distribution-spec's errors; of a page for people nothing."""
-    try:
-        errors = json.loads(data)["errors"]
-        told = [f"{item.get('message') or ''} [{item.get('code')}]" for item in errors]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ""
-    return clean("; ".join(told[:3]), 300)
 
 
 def _check_kind(data: bytes, media_type: str, where: str) -> None:
@@ -363,12 +173,3 @@ def _verified(data: bytes, said: str, where: str) -> str:
 def _is_digest(text: str) -> bool:
     algorithm, dummy, digits = text.partition(":")
     return (algorithm, len(digits)) in (("sha256", 64), ("sha512", 128)) and not set(digits) - set("0123456789abcdef")
-
-
-def _origin(url: str) -> tuple[str, str, Optional[int]]:
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-
-
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc

@@ -9,7 +9,6 @@ the next pull finds it, and takes the name away when an image has the layer.
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from typing import NamedTuple, Optional
 
@@ -18,7 +17,7 @@ from .. import layer, manifest
 from ..apply import apply
 from ..manifest import Descriptor, Platform
 from ..progress import QUIET, Progress
-from ..record import hexes
+from ..record import digest_of, hexes
 from ..reference import Reference
 from ..store import Image, Store, Work
 from . import parallel
@@ -72,6 +71,7 @@ def pull(
     wanted = manifest.parse_platform(platform, "platform") if platform else None
     found = find(store, reference, client, wanted)
     origin = {"repository": repository(reference), "digest": found.digest, "manifest": found.answer.digest}
+    keys = [_key(diff_id) for diff_id in found.diff_ids]
     try:
         with store.work() as work:
             missing = _missing(work, found, progress)
@@ -82,9 +82,10 @@ def pull(
             ]
             parallel.run(jobs, _CHILDREN_MAX)
             image = store.put(name, found.config, key, manifest=found.answer.data, origin=origin)
-            store.drop_keys([_key(diff_id) for diff_id in found.diff_ids])
+            store.drop_keys(keys)
             return image
     except BaseException:
+        store.drop_keys([key for key in keys if not store.layer_for(key)])
         store.sweep()  # children that were ended left their locks
         raise
 
@@ -116,7 +117,7 @@ def _stored_config(store: Store, config: Descriptor) -> bytes:
         data = store.configuration(image) if image else b""
     except StoreError:
         return b""  # damaged: it is fetched anew
-    return data if f"sha256:{hashlib.sha256(data).hexdigest()}" == config.digest else b""
+    return data if digest_of(data) == config.digest else b""
 
 
 def _missing(work: Work, found: Found, progress: Progress) -> list[tuple[str, Descriptor]]:
@@ -152,8 +153,9 @@ def _layer(work: Work, how: _How, diff_id: str, descriptor: Descriptor) -> None:
         how.progress.blob(diff_id, done, descriptor.size)
 
     stream = partial(opened, how.client, [how.endpoint, *others], descriptor, where, tell)
-    if apply(work, diff_id, stream, where, limit=how.limit, devices=how.devices, progress=how.progress):
-        work.store.set_key(_key(diff_id), diff_id)
+    # Before the layer is there, for it may be there in the moment in which we are killed.
+    work.store.set_key(_key(diff_id), diff_id)
+    apply(work, diff_id, stream, where, limit=how.limit, devices=how.devices, progress=how.progress)
 
 
 def _key(diff_id: str) -> str:

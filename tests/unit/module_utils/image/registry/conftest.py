@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._ansible.urls import Urls
 from ansible_collections.vessel.host.plugins.module_utils._image import reference
-from ansible_collections.vessel.host.plugins.module_utils._image.registry.client import Client, Settings
+from ansible_collections.vessel.host.plugins.module_utils._image.registry.client import Client
+from ansible_collections.vessel.host.plugins.module_utils._image.registry.session import Settings
 from ansible_collections.vessel.host.plugins.module_utils._image.registry.transport import Tls
 
 from .....registry_server import serving
