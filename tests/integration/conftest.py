@@ -1,15 +1,19 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The installation that the tests of options, limits and changes share: images, networks, volumes, and a neighbour."""
+"""The installation that the tests of options, limits and changes share: images, networks, volumes, and a neighbour; and
+plays on this host, and over ssh."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from .controller import LOCAL, Play
 from .options_box import Box
+from .ssh_host import ssh_host
 from .warm import WarmPlace
 
 
@@ -38,3 +42,26 @@ def peer(shared: WarmPlace) -> Iterator[Box]:
     peer.make(networks=[{"name": "one"}], ipc_mode="shareable")
     yield peer
     peer.remove()
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[Play]:
+    """The host itself, as root."""
+    play = Play(tmp_path, LOCAL, tmp_path / "remote")
+    yield play
+    play.place.remove()
+
+
+@pytest.fixture(scope="module")
+def ssh() -> Iterator[tuple[Path, str]]:
+    with ssh_host() as (home, inventory):
+        yield home, inventory
+
+
+@pytest.fixture
+def far(ssh: tuple[Path, str], tmp_path: Path) -> Iterator[Play]:
+    """The host as a user reaches it who has to become root."""
+    play = Play(tmp_path, ssh[1], ssh[0] / ".ansible/tmp")
+    play.words["become"] = True
+    yield play
+    play.place.remove()

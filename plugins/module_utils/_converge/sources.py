@@ -112,7 +112,9 @@ class Archive(Filed):
         return hashlib.sha256(f"{self.file.key(store)} {self.archive_name}".encode()).hexdigest()
 
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
-        image = archive.load(store, self.file.opened(), name, self.archive_name, key=key, **self.how())
+        image = archive.load(
+            store, self.file.opened(), name, self.archive_name, key=key, progress=progress, **self.how()
+        )
         self.file.remember(store)
         return image
 
@@ -136,7 +138,7 @@ class Rootfs(Filed):
         made = self.key(store)
         diff_id = "" if force else store.layer_for(made)
         if not diff_id:
-            diff_id = rootfs.load(store, self.file.opened(), limit=self.limit)
+            diff_id = rootfs.load(store, self.file.opened(), limit=self.limit, progress=progress)
             store.set_key(made, diff_id)
         self.file.remember(store)
         return Image(self.describe(), "", (diff_id,))

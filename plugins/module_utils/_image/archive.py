@@ -42,16 +42,16 @@ def load(
     ``wanted`` chooses among several by the name that they have there; ``limit`` is the most bytes that a layer may
     unpack to, 0 for any number; ``devices`` what becomes of device nodes: see layer.unpack().
     """
-    with store.work() as work, contextlib.closing(_opened(path, work)) as source:
+    with store.work() as work, contextlib.closing(_opened(path, work, progress)) as source:
         found = source.find(wanted, name)
         for blob, diff_id in zip(found.layers, checked_config(found.config, len(found.layers), path)):
-            opened, where = partial(source.layer, blob), f"{path}: {blob.member}"
+            opened, where = partial(source.layer, blob, diff_id), f"{path}: {blob.member}"
             apply(work, diff_id, opened, where, limit=limit, devices=devices, progress=progress)
         return store.put(name, found.config, key, manifest=found.manifest)
 
 
-def _opened(path: str, work: Work) -> Layout:
-    return Directory(path) if os.path.isdir(path) else Archive(path, work.path)
+def _opened(path: str, work: Work, progress: Progress) -> Layout:
+    return Directory(path, progress) if os.path.isdir(path) else Archive(path, work.path, progress)
 
 
 def save(store: Store, image: Image, path: str, form: str = OCI_ARCHIVE, *, gzip: bool = False) -> None:

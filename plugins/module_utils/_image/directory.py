@@ -15,6 +15,7 @@ from .._errors import KernelError, StoreError
 from .._kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from .layout import Blob, Found, Layout
 from .manifest import host_platform, json_of
+from .progress import QUIET, Progress
 
 _BELOW = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _OPEN = os.O_RDONLY | os.O_NONBLOCK  # whoever opens a FIFO otherwise waits for a writer
@@ -23,8 +24,8 @@ _OPEN = os.O_RDONLY | os.O_NONBLOCK  # whoever opens a FIFO otherwise waits for 
 class Directory(Layout):
     """The directory; symlinks in it lead nowhere outside."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, progress: Progress = QUIET) -> None:
+        super().__init__(path, progress)
         try:
             self.root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:

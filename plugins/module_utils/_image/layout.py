@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .._errors import OptionError, StoreError
 from . import manifest, reference
 from .compress import decompressed
 from .manifest import DEPTH_MAX, JSON_MAX
+from .progress import QUIET, Progress, Told
 from .record import hexes
 from .tarstream import Hashed
 
@@ -46,8 +48,9 @@ class Found:
 class Layout:
     """Files by name, of which each can be read at any time; Archive and Directory say how."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, progress: Progress = QUIET) -> None:
         self.path = path
+        self.progress = progress
 
     def close(self) -> None:
         raise NotImplementedError
@@ -75,10 +78,12 @@ class Layout:
             raise StoreError(f"{self.path}: {blob.member} has {size} bytes, and it should have {blob.size}")
 
     @contextlib.contextmanager
-    def layer(self, blob: Blob) -> Iterator[Any]:
-        """Its uncompressed stream; what was read is verified at the end."""
+    def layer(self, blob: Blob, name: str = "") -> Iterator[Any]:
+        """Its uncompressed stream; what was read is verified at the end. It is told of by the name."""
         with self.open(blob.member) as stream:
-            source = Hashed(stream)
+            total = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+            source = Hashed(Told(stream, self.progress, name or blob.member, total))
             with contextlib.ExitStack() as inner:
                 yield inner.enter_context(decompressed(source, f"{self.path}: {blob.member}"))
             source.drain()

@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .._paths import Paths
 from .record import listdir
@@ -101,6 +101,11 @@ class Told:
         self._what = what
         self._total = max(total, 0)
         self._done = 0
+
+    @classmethod
+    def file(cls, file: IO[bytes], progress: Progress) -> Told:
+        """One that is read from its beginning to its end."""
+        return cls(file, progress, os.path.basename(file.name), os.fstat(file.fileno()).st_size)
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)

@@ -18,6 +18,7 @@ from .._kernel.file import remove_tree, write_atomic
 from . import layer, pack
 from .compress import decompressed
 from .housekeeping import FILE
+from .progress import QUIET, Progress, Told
 from .record import listdir
 from .record import load as load_json
 from .store import Store
@@ -97,14 +98,14 @@ def _walk(base: bytes, path: bytes, info: os.stat_result) -> Iterator[tuple[byte
                 yield name, found
 
 
-def load(store: Store, path: str, *, limit: int = 0) -> str:
+def load(store: Store, path: str, *, limit: int = 0, progress: Progress = QUIET) -> str:
     """Store the layer; its diff_id. ``limit`` is the most bytes that it may have, 0 for any number."""
     with store.work() as work:
         directory = work.directory()
         if os.path.isdir(path):
             diff_id, size = copy(path, directory, limit=limit)
         else:
-            with open(path, "rb", buffering=0) as file, decompressed(file, path) as stream:
+            with open(path, "rb", buffering=0) as file, decompressed(Told.file(file, progress), path) as stream:
                 layer.unpack(stream, directory, limit=limit, devices=layer.SKIP)
             # The layer is what is in it now, without devices: not the tar.
             empty_dev(directory)

@@ -14,14 +14,15 @@ from .._errors import KernelError, StoreError
 from .compress import decompressed
 from .layout import Layout
 from .member import Member
+from .progress import QUIET, Progress, Told
 from .tarstream import CHUNK
 
 
 class Archive(Layout):
     """The tar, opened for reading its members in any order. A compressed one is unpacked to a file that has no name."""
 
-    def __init__(self, path: str, directory: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, directory: str, progress: Progress = QUIET) -> None:
+        super().__init__(path, progress)
         try:
             file = open(path, "rb")  # noqa: SIM115 - closed by close()
         except OSError as error:
@@ -39,10 +40,9 @@ class Archive(Layout):
     def _plain(self, file: IO[bytes], directory: str) -> IO[bytes]:
         head = file.read(4)
         file.seek(0)
-        with decompressed(file, self.path) as stream:
-            if not head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
-                file.seek(0)
-                return file
+        if not head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+            return file
+        with decompressed(Told.file(file, self.progress), self.path) as stream:
             plain = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
             for block in iter(lambda: stream.read(CHUNK), b""):
                 plain.write(block)

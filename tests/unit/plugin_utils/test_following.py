@@ -169,6 +169,73 @@ def test_who_wants_it(task, variables, wanted, monkeypatch):
     assert not following.is_wanted(SimpleNamespace(**{**defaults, **task}), {"vessel_progress": False}, templar)
 
 
+class Action:
+    """A host on which a module writes that it has begun, and goes on until it is told to end."""
+
+    def __init__(self, paths):
+        self._task = SimpleNamespace(args={"root": paths.root}, delegate_to=None)
+        self._used_interpreter = f"#!{sys.executable}"
+        self.looks = 0
+
+    def _compute_environment_string(self):
+        return "LANG=C"
+
+    def _low_level_execute_command(self, command):
+        self.looks += 1
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+        return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
+@pytest.fixture
+def action(paths, monkeypatch):
+    """Its second connection is the first, and what is shown is kept."""
+    action, action.shown = Action(paths), []
+    monkeypatch.setattr(following, "DELAY", 0.2)
+    monkeypatch.setattr(following, "PAUSE", 0.05)
+    monkeypatch.setattr(following, "_second", lambda action: action)
+    monkeypatch.setattr(following.display, "display", lambda text, **dummy: action.shown.append(text))
+    return action
+
+
+def test_what_is_soon_done_costs_nothing(action, paths):
+    with following.Follower(action, {"inventory_hostname": "web1"}) as follower:
+        ProgressFile(paths, follower.token).close()
+    time.sleep(0.5)
+    assert action.looks == 0
+
+
+def test_what_is_told_is_shown_until_the_end(action, paths):
+    with following.Follower(action, {"inventory_hostname": "web1"}) as follower:
+        told = ProgressFile(paths, follower.token)
+        for number in range(3):
+            told.say("step 1", str(number))
+            time.sleep(0.5)
+        told.close()
+    assert action.shown == [f"[web1] step 1: {number}" for number in range(3)]
+    looks = action.looks
+    time.sleep(0.3)
+    assert action.looks == looks
+
+
+def test_a_file_that_comes_late_is_waited_for(action, paths):
+    with following.Follower(action, {"inventory_hostname": "web1"}) as follower:
+        time.sleep(0.6)
+        assert action.looks > 1
+        told = ProgressFile(paths, follower.token)
+        told.say("step 1", "late")
+        time.sleep(0.6)
+        told.close()
+    assert action.shown == ["[web1] step 1: late"]
+
+
+@pytest.mark.parametrize("interpreter", ["#!/no/such/python", "#!/bin/false"])
+def test_where_nothing_can_be_read_the_task_goes_on(action, interpreter):
+    action._used_interpreter = interpreter
+    with following.Follower(action, {"inventory_hostname": "web1"}):
+        time.sleep(0.6)
+    assert (action.shown, action.looks) == ([], 1)
+
+
 def test_the_program_is_short_enough_for_a_log():
     assert len(following.program()) < 1600
     assert json.dumps(following.program())
