@@ -35,11 +35,12 @@ options:
       - What the image, or its lowest layer, is made from. Instead of it, O(from) names an image to build on.
       - V(registry) fetches it, as O(pull) says. It is the default.
       - V(archive) is a tar file that C(docker save) or C(podman save) wrote, or one with an OCI image layout.
+      - V(layout) is a directory with an OCI image layout.
       - V(rootfs) is a root file system, as a tar file or as a directory.
       - V(template) installs one; see O(template).
       - V(container) takes what O(container) has written, as one more layer over its image.
     type: str
-    choices: [registry, archive, rootfs, template, container]
+    choices: [registry, archive, layout, rootfs, template, container]
   pull:
     description:
       - When the image, or the one that O(from) names, is fetched from its registry.
@@ -48,6 +49,11 @@ options:
       - V(never) makes the host's own the only one.
     type: str
     choices: [missing, always, never]
+  push:
+    description:
+      - Whether the registry that O(name) says shall have the image. What it has already is not sent.
+      - To push an image that is there under another name, give that one in O(from).
+    type: bool
   platform:
     description:
       - Which of an index's images is fetched, as V(linux/arm64) or V(linux/arm/v7). The default is this host's.
@@ -90,7 +96,7 @@ options:
     type: str
   path:
     description:
-      - The archive or root file system on the target.
+      - The archive, layout or root file system on the target.
       - What is there counts as unchanged while names, sizes, owners, modes and times of its files are.
     type: path
   src:
@@ -104,7 +110,7 @@ options:
     type: path
   archive_name:
     description:
-      - Which image of the archive is meant, by the name that it has there. Needed when it holds several.
+      - Which image of the archive or layout is meant, by the name that it has there. Needed when it holds several.
     type: str
   container:
     description:
@@ -512,6 +518,12 @@ EXAMPLES = r"""
   vessel.host.image:
     name: debian:bookworm-slim
     pull: always
+
+- name: The same image in another registry
+  vessel.host.image:
+    name: mirror.example.com/shop/app:1.4
+    from: registry.example.com/shop/app:1.4
+    push: true
 
 - name: What was done in a container, as an image
   vessel.host.image:

@@ -68,6 +68,7 @@ OWN_TESTS = {
     },
     "image": {
         "pull": "test_options_registry.test_pull",
+        "push": "test_options_registry.test_push",
         "platform": "test_options_registry.test_platform",
         "mirrors": "test_options_registry.test_mirrors",
         "tls_verify": "test_options_registry.test_tls_verify_and_ca_path",
@@ -82,6 +83,7 @@ OWN_TESTS = {
         "device_nodes": "test_options_registry.test_device_nodes",
         "src": "test_image_controller.test_a_file_is_sent_once",
     },
+    "image_export": dict.fromkeys(("name", "path", "format", "compress", "force"), "test_options_registry.test_export"),
     "prune": dict.fromkeys(prune.KINDS, "test_options_actions.test_prune"),
     "engine": {"state": "test_options_actions.test_engine"},
 }

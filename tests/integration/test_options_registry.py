@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import pytest
 
 from ..image_tars import Layout, entry, folder, link, tar
 from ..registry_server import INDEX, Registry, serving
-from .options_box import Box
+from .options_box import Box, until
 from .warm import TRAP, WarmPlace
 
 pytestmark = pytest.mark.root
@@ -53,6 +55,35 @@ def place(shared: WarmPlace, box: Box) -> Iterator[WarmPlace]:
     for image in shared.task("image_info")["images"]:
         if "/" in image["name"] or image["name"].startswith("thing"):
             shared.task("image", name=image["name"], state="absent")
+
+
+@contextlib.contextmanager
+def real_registry(directory: Path) -> Iterator[str]:
+    """Debian's, as HOST:PORT."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    config = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
+        "http": {"addr": host},
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+    }
+    (directory / "config.yml").write_text(json.dumps(config))
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(directory / "config.yml")], stdout=log, stderr=log)
+    try:
+        until(lambda: process.poll() is not None or answers_at(host))
+        yield host
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def answers_at(host: str) -> bool:
+    name, dummy, port = host.partition(":")
+    with contextlib.suppress(OSError), socket.create_connection((name, int(port)), 1):
+        return True
+    return False
 
 
 def args(registry: Registry, tag: str = "one", **more: Any) -> dict[str, Any]:
@@ -141,6 +172,54 @@ def test_mirrors(place: WarmPlace, registry: Registry) -> None:
         mirrors = {"mirrors": [f"{deeper.host}/cache/hub"], "pull": "always"}
         place.quartet("image", {**args(registry), "name": "nowhere.invalid/thing:one", **mirrors})
     assert word(place, "nowhere.invalid/thing:one") == "deep"
+
+
+def test_push(place: WarmPlace, registry: Registry, tmp_path: Path) -> None:
+    """To a registry that takes; what it then has is what it gives."""
+    with real_registry(tmp_path) as host:
+        there = {"name": f"{host}/shop/thing:1", "tls_verify": False}
+        told = place.quartet("image", {**there, "from": "marked", "push": True})
+        assert told[0]["actions"] == [
+            f"image {host}/shop/thing:1: {what}" for what in ("tag marked:latest", f"push to {host}/shop/thing:1")
+        ]
+        identity = told[1]["image"]["id"]
+        place.task("image", name=there["name"], state="absent")
+        assert place.quartet("image", there)[1]["image"]["id"] == identity
+        place.quartet("image", {**there, "from": "marked", "push": True, "labels": {"a": "b"}})
+        refused = place.task("image", fails=True, push=True, **there)
+        assert refused["msg"].startswith("push: True has nothing to push")
+    gone = place.task("image", fails=True, push=True, force=True, **{**there, "from": "marked"})
+    assert gone["msg"].startswith(f"push {host}/shop/thing:1: {host}: ")
+
+
+# as files
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "oci"])
+def test_export(place: WarmPlace, tmp_path: Path, form: str) -> None:
+    path = tmp_path / "marked"
+    args = {"name": "marked", "path": str(path), "format": form}
+    place.quartet("image_export", args)
+    assert path.is_dir() == (form == "oci")
+    identity = place.task("image_info", name="marked")["images"][0]["id"]
+    source = "layout" if form == "oci" else "archive"
+    load = {"name": "thing", "source": source, "path": str(path), "archive_name": "marked:latest"}
+    assert place.quartet("image", load)[1]["image"]["id"] == identity
+    assert place.task("image_export", force=True, **args)["changed"]
+    place.quartet("image_export", {**args, "name": "bb"})
+    if form == "oci":
+        place.quartet("image", load, "nnnn")
+        smaller = {**args, "path": str(tmp_path / "smaller"), "compress": True}
+        place.quartet("image_export", smaller)
+        assert size(tmp_path / "smaller") < size(path)
+    other = "oci" if form != "oci" else "oci-archive"
+    assert place.task("image_export", fails=True, **{**args, "format": other})["msg"].startswith("path: ")
+    nowhere = {**args, "path": "/nonexistent/x"}
+    assert "there is no directory /nonexistent" in place.task("image_export", fails=True, **nowhere)["msg"]
+
+
+def size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*"))
 
 
 # who asks whom

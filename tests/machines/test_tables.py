@@ -42,7 +42,8 @@ FILES = [
 ]
 FILES += [name for name in OPTIONS if name not in FILES]
 LOGS = CHECKOUT / "tests/output/machines"
-PACKAGES = "tini,openssl"  # besides those of every image: the option init needs one, a registry with TLS the other
+# Besides those of every image: the option init needs one, registries need the others.
+PACKAGES = "tini,openssl,docker-registry"
 EMULATED = 5.0  # how much more patience an emulated processor needs
 TOGETHER = 2  # files at a time, as many as the machine has cores
 FILE_TIMEOUT = 3000.0

@@ -93,6 +93,7 @@ def _converge() -> None:
         copying,
         drift,
         execute,
+        exports,
         files,
         firewall,
         host,

@@ -41,7 +41,7 @@ from .parse import (
 from .sent import parse_src
 
 STATES = ("present", "absent")
-SOURCES = ("registry", "archive", "rootfs", "template", "container")
+SOURCES = ("registry", "archive", "layout", "rootfs", "template", "container")
 DEVICE_NODES = (REFUSE, SKIP, MAKE)
 _ID = integer(0, 2**32 - 2)
 
@@ -318,6 +318,7 @@ REGISTRY: tuple[Option, ...] = (
 OPTIONS: tuple[Option, ...] = (
     Option("source", choice(*SOURCES), choices=SOURCES),
     *REGISTRY,
+    Option("push", parse_bool, "bool"),
     Option("path", parse_target_path, "path"),
     Option("src", parse_src, "path"),
     Option("archive_name", parse_word),

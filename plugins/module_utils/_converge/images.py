@@ -20,6 +20,7 @@ from .._paths import Paths
 from . import building, steps, users
 from .plan import Plan, Step
 from .recipes import Recipe, recipe
+from .registries import Remote
 from .sources import Registry
 
 KIND = "images"
@@ -55,6 +56,8 @@ def plan(
     if told is not None:
         planned.add(name)
         result.extend(_making(paths, store, made, told, force=force, progress=progress))
+    if desired.get("push"):
+        result.extend(_pushing(store, desired, new=told is not None, progress=progress))
     return result
 
 
@@ -86,6 +89,18 @@ def _pulling(store: Store, made: Recipe, planned: set[str], *, force: bool, prog
 
     after = {"reference": source.origin}
     return Plan([_step(store, made, present, do, after)])
+
+
+def _pushing(store: Store, desired: dict[str, Any], *, new: bool, progress: Progress) -> Plan:
+    """See to it that the registry which the name says has the image; ``new`` when it is made before that."""
+    name, there = desired["name"], Remote(desired["name"], desired)
+    if not new and there.has(store, store.need(name)):
+        return Plan()
+
+    def do() -> None:
+        there.push(store, store.need(name), progress)
+
+    return Plan([Step(f"image {name}", f"push to {there}", do)])
 
 
 def _present(store: Store, name: str) -> Optional[Image]:

@@ -17,7 +17,7 @@ from .._image.build.steps import NOTHING, Stage
 from .._image.store import Image
 from .._paths import Paths
 from . import building
-from .image_options import BUILD, CONFIG, REGISTRY
+from .image_options import ACCESS, BUILD, CONFIG, REGISTRY
 from .sources import SOURCES, Containerfile, From, Source
 
 _CONFIG = tuple(option.name for option in CONFIG)
@@ -83,17 +83,17 @@ def _kind(desired: dict[str, Any]) -> str:
 
 
 # Options that only some sources take.
-_BASES = ("archive", "rootfs", "template", "from", "container")
+_BASES = ("archive", "layout", "rootfs", "template", "from", "container")
 _ONLY = {
-    "path": ("archive", "rootfs"),
+    "path": ("archive", "layout", "rootfs"),
     "src": ("archive", "rootfs"),
-    "archive_name": ("archive",),
+    "archive_name": ("archive", "layout"),
     "template": ("template",),
     "template_options": ("template",),
     "from": ("from",),
     "container": ("container",),
-    "max_size": ("archive", "rootfs", "registry"),
-    "device_nodes": ("archive", "registry"),
+    "max_size": ("archive", "layout", "rootfs", "registry"),
+    "device_nodes": ("archive", "layout", "registry"),
     "layers": _BASES,
     **{option.name: ("registry", "from", "containerfile") for option in REGISTRY},
     **{option.name: ("containerfile",) for option in BUILD},
@@ -112,8 +112,11 @@ def _check_combination(desired: dict[str, Any], kind: str) -> None:
             if option in desired:
                 problem = "can't be with source: registry; build on the image, with from"
                 raise OptionError(option, desired[option], problem if told else "has no base; give from or source")
+    if desired.get("push") and kind == "registry":
+        raise OptionError("push", True, "has nothing to push; the image is the registry's own")
+    access = {option.name for option in ACCESS} if desired.get("push") else set()
     for option, kinds in _ONLY.items():
-        if option in desired and kind not in kinds:
+        if option in desired and kind not in kinds and option not in access:
             problem = f"can't be with {_given(kind)}" if told else f"needs {_given(' or '.join(kinds))}"
             raise OptionError(option, getattr(desired[option], "name", desired[option]), problem)
 

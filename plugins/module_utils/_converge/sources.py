@@ -8,30 +8,28 @@ Each tells the digest of all that goes into it, so that nothing is made twice, a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar, Optional
 
-from .._errors import NetworkError, NotFoundError, OptionError, RegistryError
-from .._image import archive, layer, rootfs, template
+from .._errors import NotFoundError, OptionError
+from .._image import archive, directory, layer, rootfs, template
 from .._image.build.steps import NOTHING
 from .._image.commit import commit
 from .._image.progress import Progress
-from .._image.reference import Reference, parse
-from .._image.registry.client import Client
-from .._image.registry.endpoint import repository
-from .._image.registry.pull import is_current, pull, resolve
+from .._image.reference import parse
 from .._image.store import Image, Store
 from .._paths import Paths
-from . import building, prepare, registries
+from . import building, prepare
 from .files import File, OnTarget, file_of
-from .image_options import ACCESS, parse_template_options
+from .image_options import parse_template_options
+from .registries import Remote
 
 Desired = Mapping[str, Any]
 _NO_FILE = OnTarget("")
+_NOWHERE = Remote("")
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,28 @@ class Archive(Filed):
         )
         self.file.remember(store)
         return image
+
+
+@dataclass(frozen=True)
+class Layout(Unpacked):
+    """A directory with an OCI image layout, on the target."""
+
+    option, verb = "path", "load layout"
+    name: str = ""
+    archive_name: str = ""
+
+    @classmethod
+    def of(cls, paths: Paths, desired: Desired) -> Layout:
+        return cls(desired["path"], *_unpacking(desired), desired["name"], desired.get("archive_name", ""))
+
+    def key(self, store: Store) -> str:
+        if not os.path.isdir(self.origin):
+            raise OptionError("path", self.origin, "is no directory on the target")
+        return directory.key(self.origin, self.archive_name, self.name)
+
+    def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        how = {**self.how(), "key": key, "progress": progress}
+        return archive.load(store, self.origin, name, self.archive_name, **how)
 
 
 @dataclass(frozen=True)
@@ -251,18 +271,13 @@ class Registry(Unpacked):
     option, verb = "name", "pull"
     policy: str = "missing"
     platform: str = ""
-    access: Mapping[str, Any] = field(default_factory=dict)
+    remote: Remote = _NOWHERE
 
     @classmethod
     def of(cls, paths: Paths, desired: Desired) -> Registry:
-        access = {option.name: desired[option.name] for option in ACCESS if option.name in desired}
+        remote = Remote(desired["name"], desired)
         policy, platform = desired.get("pull") or "missing", desired.get("platform") or ""
-        return cls(desired["name"], *_unpacking(desired), policy, platform, access)
-
-    def describe(self) -> str:
-        reference = self._reference
-        tag = f":{reference.tag}" if reference.tag else ""
-        return f"pull {repository(reference)}{tag}{f'@{reference.digest}' if reference.digest else ''}"
+        return cls(str(remote), *_unpacking(desired), policy, platform, remote)
 
     def key(self, store: Store) -> str:
         return ""
@@ -271,23 +286,11 @@ class Registry(Unpacked):
         """Is it to be fetched? Raises NotFoundError where it is not there and may not be."""
         if self.policy == "never":
             if present is None:
-                raise NotFoundError("image", self.origin, hint="pull: never forbids to fetch it")
+                raise NotFoundError("image", self.remote.name, hint="pull: never forbids to fetch it")
             return False
         if present is None or force or not self._fits(store, present):
             return True
-        if self.policy != "always":
-            return False
-        with self._telling():
-            return not is_current(store, present, self._reference, resolve(self._reference, self._client))
-
-    @property
-    def _reference(self) -> Reference:
-        return parse(self.origin, "name")
-
-    @cached_property
-    def _client(self) -> Client:
-        """It is made when something is asked: a no-change run speaks to nobody."""
-        return registries.client(self.access)
+        return self.policy == "always" and not self.remote.leads_to(store, present)
 
     def _fits(self, store: Store, present: Image) -> bool:
         if not self.platform:
@@ -298,17 +301,7 @@ class Registry(Unpacked):
         return have[: len(wanted)] == wanted
 
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
-        how = {**self.how(), "platform": self.platform, "key": key, "progress": progress}
-        with self._telling():
-            return pull(store, name, self._reference, self._client, **how)
-
-    @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """What goes wrong between hosts says of which image."""
-        try:
-            yield
-        except (NetworkError, RegistryError) as error:
-            raise RegistryError(f"{self.describe()}: {error.message}", hint=error.hint) from None
+        return self.remote.pull(store, name, **self.how(), platform=self.platform, key=key, progress=progress)
 
 
 def _unpacking(desired: Desired) -> tuple[int, str]:
@@ -324,6 +317,7 @@ SOURCES: dict[str, type[Source]] = {
     "container": Container,
     "containerfile": Containerfile,
     "from": From,
+    "layout": Layout,
     "registry": Registry,
     "rootfs": Rootfs,
     "template": Template,

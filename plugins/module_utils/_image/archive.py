@@ -20,7 +20,7 @@ from .layout import Layout
 from .manifest import checked_config
 from .progress import QUIET, Progress
 from .record import canonical
-from .store import Image, Store, Work
+from .store import Image, Store
 from .tarball import Archive
 
 OCI_ARCHIVE, DOCKER_ARCHIVE, OCI = FORMS = ("oci-archive", "docker-archive", "oci")
@@ -42,16 +42,17 @@ def load(
     ``wanted`` chooses among several by the name that they have there; ``limit`` is the most bytes that a layer may
     unpack to, 0 for any number; ``devices`` what becomes of device nodes: see layer.unpack().
     """
-    with store.work() as work, contextlib.closing(_opened(path, work, progress)) as source:
+    with store.work() as work, contextlib.closing(opened(path, work.path, progress)) as source:
         found = source.find(wanted, name)
         for blob, diff_id in zip(found.layers, checked_config(found.config, len(found.layers), path)):
-            opened, where = partial(source.layer, blob, diff_id), f"{path}: {blob.member}"
-            apply(work, diff_id, opened, where, limit=limit, devices=devices, progress=progress)
+            stream, where = partial(source.layer, blob, diff_id), f"{path}: {blob.member}"
+            apply(work, diff_id, stream, where, limit=limit, devices=devices, progress=progress)
         return store.put(name, found.config, key, manifest=found.manifest)
 
 
-def _opened(path: str, work: Work, progress: Progress) -> Layout:
-    return Directory(path, progress) if os.path.isdir(path) else Archive(path, work.path, progress)
+def opened(path: str, scratch: str, progress: Progress = QUIET) -> Layout:
+    """To be closed. A compressed archive is unpacked to a file without a name in the directory ``scratch``."""
+    return Directory(path, progress) if os.path.isdir(path) else Archive(path, scratch, progress)
 
 
 def save(store: Store, image: Image, path: str, form: str = OCI_ARCHIVE, *, gzip: bool = False) -> None:
