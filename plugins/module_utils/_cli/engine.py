@@ -140,6 +140,7 @@ def _converge() -> None:
 def _image() -> None:
     from .._image import (
         accounts,
+        acl,
         ahead,
         apply,
         archive,
@@ -147,6 +148,7 @@ def _image() -> None:
         busybox,
         child,
         commit,
+        compare,
         compress,
         config,
         copy,
@@ -171,6 +173,7 @@ def _image() -> None:
         template,
         tree,
         ustar,
+        verify,
         writers,
     )
 

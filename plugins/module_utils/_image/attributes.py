@@ -9,6 +9,7 @@ import errno
 import os
 import tarfile
 from collections.abc import Iterator
+from typing import Optional
 
 from .._errors import StoreError
 from .member import mtime_ns
@@ -17,6 +18,7 @@ from .tree import OVERLAY
 XATTR = "SCHILY.xattr."
 # What may be set of a tar's xattrs. Labels and hashes (security.selinux, security.ima) are the host's business.
 _XATTRS = ("user.", "trusted.", "security.capability", "system.posix_acl_access", "system.posix_acl_default")
+_HOSTS = (OVERLAY, "security.selinux", "security.ima", "security.evm")
 _ID_MAX = 2**32 - 2
 
 
@@ -45,6 +47,23 @@ def xattrs(member: tarfile.TarInfo) -> Iterator[tuple[str, bytes]]:
         if member.issym() and name.startswith("user."):
             continue  # xattr(7): only files and directories have those
         yield name, value.encode("utf-8", "surrogateescape")
+
+
+def is_hosts(name: str) -> bool:
+    """Is it what the host gives its files, whatever the layer says?"""
+    return name.startswith(_HOSTS)
+
+
+def xattr(path: bytes, name: str) -> Optional[bytes]:
+    """Empty where the file has it not; None where its file system has none. Symlinks are not followed."""
+    try:
+        return os.getxattr(path, name, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return None
+        if error.errno == errno.ENODATA:
+            return b""
+        raise
 
 
 def set_xattrs(target: int | bytes, member: tarfile.TarInfo) -> None:

@@ -14,7 +14,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import IO
 
 from .._errors import KernelError, StoreError
@@ -74,7 +74,7 @@ class Recorder:
         os.close(self._fd)
 
 
-def replay(headers: str, directory: str) -> Iterator[bytes]:
+def replay(headers: str, directory: str) -> Generator[bytes, None, None]:
     """The tar again, in pieces; StoreError where a file is not as it was, or the headers are not."""
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
