@@ -16,6 +16,7 @@ VesselError                 one sentence, lower case, no full stop; a hint may f
 +-- StoreError              what lies in the store is damaged or hostile
 +-- NetworkError            another host can't be reached, or stopped answering: host, reason
 +-- RegistryError           a registry refused, or answered what can't be: the status and its own words
++-- SignatureError          an image is not signed as it must be
 +-- MonitorError            the supervisor can't be reached or answered with an error
 +-- WaitError               a time limit passed while waiting
 +-- DependencyError         a program or library that the target lacks
@@ -166,6 +167,10 @@ class RegistryError(VesselError):
     def __init__(self, message: str, *, status: int = 0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
+
+
+class SignatureError(VesselError):
+    """No signature says that this is the image, by the key that was given."""
 
 
 class MonitorError(VesselError):

@@ -20,15 +20,17 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._ansible.urls import Urls
-from ansible_collections.vessel.host.plugins.module_utils._errors import NetworkError, RegistryError
+from ansible_collections.vessel.host.plugins.module_utils._errors import NetworkError, RegistryError, SignatureError
 from ansible_collections.vessel.host.plugins.module_utils._image import archive, config, reference
 from ansible_collections.vessel.host.plugins.module_utils._image.registry import pull, push
 from ansible_collections.vessel.host.plugins.module_utils._image.registry.client import Client, Settings
+from ansible_collections.vessel.host.plugins.module_utils._image.registry.endpoint import endpoints
 from ansible_collections.vessel.host.plugins.module_utils._image.registry.transport import Tls
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
-from ..image_tars import Layout, docker_archive, entry, folder, hard, link, listing, tar
+from .. import signing
+from ..image_tars import Layout, digest, docker_archive, entry, folder, hard, link, listing, tar
 from .registry_world import Authority, Peers, hub, needs_peers, run
 
 pytestmark = [pytest.mark.root, needs_peers]
@@ -182,8 +184,8 @@ def test_images_that_others_made(store, plain, peers, layout, same_as_umoci, mak
     image = fetch(store, text)
     raw = peers.skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{text}")
     assert store.manifest(image) == json.loads(raw)
-    digest = peers.skopeo("inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{text}")
-    assert store.origins(image)[-1]["digest"] == digest == pull.resolve(named(text), client())
+    told = peers.skopeo("inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{text}")
+    assert store.origins(image)[-1]["digest"] == told == pull.resolve(named(text), client())
     # umoci inserts a file without its directory, whose time is then that of the unpacking.
     assert same_as_umoci(image, text, times=make is not by_umoci)
 
@@ -497,3 +499,45 @@ def _pss(pid):
     except OSError:
         pass
     return 0
+
+
+# signatures
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_signatures_are_where_a_policy_of_skopeo_s_finds_them(store, plain, peers, layout, tmp_path, kind):
+    text, key = f"{plain.host}/signed/{kind}:1", signing.Key(tmp_path / "key", kind)
+    by_skopeo(peers, layout, text)
+    policy = {"type": "sigstoreSigned", "keyPath": str(key.public), "signedIdentity": {"type": "matchRepository"}}
+    (tmp_path / "policy.json").write_text(json.dumps({"default": [policy]}))
+    (tmp_path / "registries.d").mkdir()
+    sources = {"docker": {plain.host: {"use-sigstore-attachments": True}}}
+    (tmp_path / "registries.d" / "x.yaml").write_text(json.dumps(sources))
+
+    def theirs():
+        words = ("--policy", tmp_path / "policy.json", "--registries.d", tmp_path / "registries.d", "copy", "-q")
+        options = ("--src-tls-verify=false", f"docker://{text}", f"dir:{tmp_path}/copy")
+        return run("skopeo", *words, *options, env=peers.env, check=False)
+
+    def ours():
+        return pull.pull(store, text, named(text), client(), public_key=str(key.public))
+
+    assert "A signature was required, but no signature exists" in theirs()
+    with pytest.raises(SignatureError, match="is not signed"):
+        ours()
+    digest_of_image = pull.resolve(named(text), client())
+    registry, endpoint = client(), endpoints(named(text))[-1]
+    payload = signing.payload(text.rpartition(":")[0], digest_of_image)
+    for data in (payload, signing.CONFIG):
+        registry.upload(endpoint, digest(data), len(data), data)
+    tag = f"{digest_of_image.replace(':', '-')}.sig"
+    other = signing.Key(tmp_path / "other", kind)
+    for signer, good in ((other, False), (key, True)):
+        signed = signing.manifest([(payload, signer.sign(payload))])
+        registry.put_manifest(endpoint, tag, signed, "application/vnd.oci.image.manifest.v1+json")
+        said = theirs()
+        assert "no signature exists" not in said
+        assert "sigstore disabled" in said or (said == "") == good  # Debian's skopeo finds it, and looks no further
+        if good:
+            assert ours().layers
+        else:
+            with pytest.raises(SignatureError, match="the key has not made it"):
+                ours()

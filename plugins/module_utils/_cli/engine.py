@@ -214,6 +214,7 @@ def _image_registry() -> None:
         pull,
         push,
         session,
+        signature,
         transport,
     )
 

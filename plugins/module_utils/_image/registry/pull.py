@@ -24,6 +24,7 @@ from . import parallel
 from .blob import opened
 from .client import Answer, Client
 from .endpoint import Endpoint, endpoints, repository
+from .signature import verify
 
 # Each has pieces of a stream in memory, and all of them together stay below 100 MB.
 _CHILDREN_MAX = 3
@@ -61,15 +62,19 @@ def pull(
     limit: int = 0,
     devices: str = layer.REFUSE,
     key: str = "",
+    public_key: str = "",
     progress: Progress = QUIET,
 ) -> Image:
     """Store the image that the reference leads to under ``name``. What the store has is not fetched.
 
     ``platform`` is OS/ARCHITECTURE[/VARIANT], without it the host's; ``limit`` the most bytes that a layer may unpack
-    to, 0 for any number; ``devices`` what becomes of device nodes in a layer.
+    to, 0 for any number; ``devices`` what becomes of device nodes in a layer. With ``public_key``, a path, what is not
+    signed by that key is refused before a layer is fetched.
     """
     wanted = manifest.parse_platform(platform, "platform") if platform else None
     found = find(store, reference, client, wanted)
+    if public_key:
+        verify(reference, (found.digest, found.answer.digest), client, public_key)
     origin = {"repository": repository(reference), "digest": found.digest, "manifest": found.answer.digest}
     keys = [_key(diff_id) for diff_id in found.diff_ids]
     try:
