@@ -19,6 +19,7 @@ from .._errors import BusError, KernelError, StartError
 from .._kernel.sd_bus import Bus
 from .files import read
 from .manager import Manager, Resources
+from .v1 import blkio as blkio1
 from .v1.manager import ManagerV1
 from .v2 import blkio, cpu
 from .v2.manager import ManagerV2
@@ -94,7 +95,15 @@ class Scoped(Manager):
 class ScopedV1(Scoped, ManagerV1):
     """In systemd's own hierarchy the process is in the scope too, in those of the controllers at the same path."""
 
-    weights = (("CPUShares", int), ("BlockIOWeight", int))
+    weights = (("CPUShares", int),)
+
+    def weigh(self, resources: Resources) -> None:
+        super().weigh(resources)
+        # systemd delegates no blkio here. Told of a weight, it takes the hierarchy for its own and moves processes in
+        # it up to the slice; told of none, it leaves the scope's group there to us.
+        weight = (resources.get("blockIO") or {}).get("weight")
+        if weight and "blkio" in self._at:
+            blkio1.apply(os.path.dirname(self._at["blkio"]), {"blockIO": {"weight": weight}})
 
     def floor(self, top: str) -> str:
         return super().floor(top) if top.endswith(("/systemd", "/unified")) else ""
