@@ -54,6 +54,18 @@ options:
       - Whether the registry that O(name) says shall have the image. What it has already is not sent.
       - To push an image that is there under another name, give that one in O(from).
     type: bool
+  verify:
+    description:
+      - Whether what is stored of the image is read and hashed again. A layer that is damaged is made or fetched anew;
+        the task fails where containers are over it.
+      - It takes as long as reading all of the image.
+    type: bool
+  public_key:
+    description:
+      - A public key on the target, in PEM. An image without a signature by it, as C(cosign sign --key) makes one, is
+        refused when it is fetched.
+      - The program C(openssl) on the target verifies it.
+    type: path
   platform:
     description:
       - Which of an index's images is fetched, as V(linux/arm64) or V(linux/arm/v7). The default is this host's.

@@ -69,6 +69,8 @@ OWN_TESTS = {
     "image": {
         "pull": "test_options_registry.test_pull",
         "push": "test_options_registry.test_push",
+        "verify": "test_options_registry.test_verify",
+        "public_key": "test_options_registry.test_public_key",
         "platform": "test_options_registry.test_platform",
         "mirrors": "test_options_registry.test_mirrors",
         "tls_verify": "test_options_registry.test_tls_verify_and_ca_path",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
 
-from ..image_tars import Layout, entry, folder, link, tar
+from ..image_tars import Layout, digest, entry, folder, link, tar
 from ..registry_server import INDEX, Registry, serving
 from .options_box import Box, until
 from .warm import TRAP, WarmPlace
@@ -248,6 +250,17 @@ class Certificates:
     def path(self, name: str) -> str:
         return str(self.directory / name)
 
+    def public_key(self, name: str) -> str:
+        self._openssl("pkey", "-in", self.path(f"{name}.key"), "-pubout", "-out", self.path(f"{name}.pub"))
+        return self.path(f"{name}.pub")
+
+    def sign(self, name: str, data: bytes) -> bytes:
+        (self.directory / "data").write_bytes(data)
+        self._openssl(
+            "dgst", "-sha256", "-sign", self.path(f"{name}.key"), "-out", self.path("signature"), self.path("data")
+        )
+        return (self.directory / "signature").read_bytes()
+
     @staticmethod
     def _openssl(*words: str) -> None:
         subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60)
@@ -322,7 +335,50 @@ def test_auth_file(place: WarmPlace, registry: Registry, tmp_path: Path) -> None
     assert missing["msg"].startswith("auth_file: '/nonexistent'")
 
 
+def test_public_key(place: WarmPlace, registry: Registry, certificates: Certificates) -> None:
+    """As cosign writes signatures: a tag of the digest's name, whose layer is what was signed."""
+    key = certificates.public_key("client")
+    image = args(registry, public_key=key)
+    assert "is not signed" in place.task("image", fails=True, **image)["msg"]
+    name = digest(registry.manifests["thing/manifests/one"][1])
+    identity = {"docker-reference": f"{registry.host}/thing"}
+    critical = {
+        "type": "cosign container image signature",
+        "image": {"docker-manifest-digest": name},
+        "identity": identity,
+    }
+    payload = json.dumps({"critical": critical, "optional": None}).encode()
+    signature = base64.b64encode(certificates.sign("client", payload)).decode()
+    layout = Layout()
+    blob = layout.blob(payload, "application/vnd.dev.cosign.simplesigning.v1+json")
+    blob["annotations"] = {"dev.cosignproject.cosign/signature": signature}
+    config = layout.blob({}, "application/vnd.oci.image.config.v1+json")
+    registry.blobs.update(layout.blobs)
+    registry.put("thing", f"{name.replace(':', '-')}.sig", {"schemaVersion": 2, "config": config, "layers": [blob]})
+    other = args(registry, public_key=certificates.public_key("server"))
+    assert "signature" in place.task("image", fails=True, **other)["msg"]
+    place.quartet("image", image)
+
+
 # what may be in it
+
+
+def test_verify(place: WarmPlace, registry: Registry, box: Box) -> None:
+    image = args(registry, verify=True)
+    place.quartet("image", image)
+    store = Store(place.paths)
+    file = Path(store.directories(store.need(image["name"]))[0]) / "word"
+    about = file.stat()
+    file.write_text("two")
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    box.make(image=image["name"])
+    refused = place.task("image", fails=True, **image)
+    assert "containers are over it" in refused["msg"]
+    assert "is damaged: sha256:" in refused["msg"]
+    box.remove()
+    told = place.quartet("image", image)
+    assert "throw away sha256:" in told[0]["actions"][0]
+    assert word(place, image["name"]) == "one"
 
 
 def test_max_size(place: WarmPlace, registry: Registry) -> None:

@@ -313,12 +313,14 @@ ACCESS: tuple[Option, ...] = (
 REGISTRY: tuple[Option, ...] = (
     Option("pull", choice(*PULL), choices=PULL),
     Option("platform", parse_platform_name),
+    Option("public_key", parse_target_path, "path"),
     *ACCESS,
 )
 OPTIONS: tuple[Option, ...] = (
     Option("source", choice(*SOURCES), choices=SOURCES),
     *REGISTRY,
     Option("push", parse_bool, "bool"),
+    Option("verify", parse_bool, "bool"),
     Option("path", parse_target_path, "path"),
     Option("src", parse_src, "path"),
     Option("archive_name", parse_word),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Optional, cast
 
 from .._errors import InUseError, StoreError
@@ -16,6 +17,7 @@ from .._image.build import plan as build_plan
 from .._image.build.steps import NOTHING, RunRequest
 from .._image.progress import QUIET, Progress
 from .._image.store import Image, Store
+from .._image.verify import verify
 from .._paths import Paths
 from . import building, steps, users
 from .plan import Plan, Step
@@ -48,16 +50,36 @@ def plan(
         planned.discard(name)
         return _absence(paths, store, name, force=force)
     made = recipe(paths, desired)
+    result = _damages(paths, store, name) if desired.get("verify") else Plan()
+    damaged = bool(result)
     if isinstance(made.source, Registry):
-        return _pulling(store, made, planned, force=force, progress=progress)
+        result.extend(_pulling(store, made, planned, force=force or damaged, progress=progress))
+        return result
     steps.sweep(paths)
-    result = _bases(store, made, desired, planned, progress)
-    told = _changes(store, made, planned, force=force)
+    result.extend(_bases(store, made, desired, planned, progress))
+    told = _changes(store, made, planned, force=force, damaged=damaged)
     if told is not None:
         planned.add(name)
         result.extend(_making(paths, store, made, told, force=force, progress=progress))
     if desired.get("push"):
         result.extend(_pushing(store, desired, new=told is not None, progress=progress))
+    return result
+
+
+def _damages(paths: Paths, store: Store, name: str) -> Plan:
+    """Throw away what is not what it was, so that it is made again; not below a container, which needs it."""
+    image = _present(store, name)
+    found = verify(store, image) if image else []
+    below = {damage.digest for damage in found} & users.layers(paths)
+    if below:
+        problems = "; ".join(f"{damage.digest}: {damage.problem}" for damage in found)
+        hint = "containers are over it; remove them, and run the task again"
+        raise StoreError(f"image {name} is damaged: {problems}", hint=hint)
+    result = Plan()
+    for damage in found:
+        layers = [damage.digest] if image and damage.digest in image.layers else []
+        what = f"throw away {damage.digest}: {damage.problem}"
+        result.add(Step(f"image {name}", what, partial(store.drop_layers, layers), after=damage.problem))
     return result
 
 
@@ -112,13 +134,13 @@ def _present(store: Store, name: str) -> Optional[Image]:
     return image if image is not None and all(map(store.has_layer, image.layers)) else None
 
 
-def _changes(store: Store, made: Recipe, planned: set[str], *, force: bool) -> Optional[Told]:
+def _changes(store: Store, made: Recipe, planned: set[str], *, force: bool, damaged: bool) -> Optional[Told]:
     """The layers of the build; None when the image is as declared."""
     if any(name in planned for name, dummy in made.images()):
         return [(build_layers.describe(layer), False) for layer in made.layers]  # the rest is known when they are there
     present = _present(store, made.name)
     with building.Source(store, made.name) as files:
-        if present is not None and not force and present.key == made.key(files):
+        if present is not None and not force and not damaged and present.key == made.key(files):
             return None
         base = None if force else made.source.cached(store)
         stages = made.stages(files, base or NOTHING)

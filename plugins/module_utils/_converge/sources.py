@@ -107,7 +107,7 @@ class Archive(Filed):
         return cls(file.name, *_unpacking(desired), file, desired.get("archive_name", ""))
 
     def key(self, store: Store) -> str:
-        return hashlib.sha256(f"{self.file.key(store)} {self.archive_name}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.file.key(store)} {self.archive_name} {self.devices}".encode()).hexdigest()
 
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
         image = archive.load(
@@ -132,7 +132,7 @@ class Layout(Unpacked):
     def key(self, store: Store) -> str:
         if not os.path.isdir(self.origin):
             raise OptionError("path", self.origin, "is no directory on the target")
-        return directory.key(self.origin, self.archive_name, self.name)
+        return f"{directory.key(self.origin, self.archive_name, self.name)} {self.devices}"
 
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
         how = {**self.how(), "key": key, "progress": progress}
@@ -272,12 +272,13 @@ class Registry(Unpacked):
     policy: str = "missing"
     platform: str = ""
     remote: Remote = _NOWHERE
+    public_key: str = ""
 
     @classmethod
     def of(cls, paths: Paths, desired: Desired) -> Registry:
         remote = Remote(desired["name"], desired)
         policy, platform = desired.get("pull") or "missing", desired.get("platform") or ""
-        return cls(str(remote), *_unpacking(desired), policy, platform, remote)
+        return cls(str(remote), *_unpacking(desired), policy, platform, remote, desired.get("public_key") or "")
 
     def key(self, store: Store) -> str:
         return ""
@@ -301,7 +302,8 @@ class Registry(Unpacked):
         return have[: len(wanted)] == wanted
 
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
-        return self.remote.pull(store, name, **self.how(), platform=self.platform, key=key, progress=progress)
+        how = {**self.how(), "platform": self.platform, "public_key": self.public_key}
+        return self.remote.pull(store, name, **how, key=key, progress=progress)
 
 
 def _unpacking(desired: Desired) -> tuple[int, str]:

@@ -228,7 +228,7 @@ class _Unpacker:
         if self.devices == SKIP:
             return
         if self.devices == REFUSE or not (member.devmajor or member.devminor):
-            hint = "give containers devices with the option devices"
+            hint = "device_nodes: skip leaves it out, make makes it; containers get devices by their option devices"
             raise StoreError(f"the layer holds the device {member.name!r}", hint=hint)
         kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
         device = os.makedev(member.devmajor, member.devminor)

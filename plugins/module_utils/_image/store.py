@@ -374,6 +374,11 @@ class Store:
         return _write_record(path, name, identity, key, _now())
 
     # housekeeping
+    def drop_layers(self, diff_ids: Collection[str]) -> None:
+        """Whatever names them: images that have one are not whole until it is there again."""
+        with self.locked():
+            housekeeping.remove(self, housekeeping.Unused([], list(map(hexes, diff_ids)), [], []))
+
     def unused(
         self, *, keep_cache: bool = True, keep: Collection[str] = (), without: Collection[str] = ()
     ) -> housekeeping.Unused:

@@ -138,7 +138,8 @@ class Forward:
 
 
 def refuse_size(limit: int) -> NoReturn:
-    raise StoreError(f"the archive unpacks to more than the {limit} bytes that are allowed")
+    problem = f"the archive unpacks to more than the {limit} bytes that are allowed"
+    raise StoreError(problem, hint="max_size says how many")
 
 
 def members(source: Forward, *, marked: bool = False) -> Iterator[Member]:
