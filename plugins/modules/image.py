@@ -356,7 +356,7 @@ options:
         becomes such a step.
       - A text of several lines is the Containerfile itself. One line is a path on the target; a relative one is below
         O(context).
-      - The images that it names must be on this host.
+      - An image that it names and the host lacks is fetched, as O(pull) says.
       - The whole language is read, with heredocs, several stages and C(RUN --mount). C(ADD) fetches an address only
         with C(--checksum), and no git repository. C(RUN --mount=type=ssh), C(RUN --security) and C(COPY --parents) are
         refused. A stage that O(target) does not need is not built.

@@ -61,10 +61,10 @@ class Ours:
     def __init__(self, place: Path) -> None:
         self.root = str(place / "vessel")
 
-    def module(self, name: str, **args: Any) -> dict[str, Any]:
+    def module(self, module: str, **args: Any) -> dict[str, Any]:
         env = {**os.environ, "PYTHONPATH": str(CHECKOUT / "collection")}
         given = json.dumps({"root": self.root, **args})
-        result: dict[str, Any] = json.loads(run(sys.executable, "-c", MODULE, name, given, env=env, timeout=900))
+        result: dict[str, Any] = json.loads(run(sys.executable, "-c", MODULE, module, given, env=env, timeout=900))
         return result
 
     def pull(self, reference: str) -> None:
@@ -98,10 +98,10 @@ def publish(directory: Path, address: str) -> dict[str, int]:
     for name, tag in (("debian", "one"), ("two", "two")):
         archive = directory / f"{tag}.tar"
         ours.module("image_export", name=name, path=str(archive))
-        run("skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci-archive:{archive}",
-            f"docker://{address}/debian:{tag}", timeout=600)  # fmt: skip
+        there = f"docker://{address}/debian:{tag}"
+        run("skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci-archive:{archive}", there, timeout=600)
         archive.unlink()
-    (layer,) = (directory / "made").glob("vessel/lib/layers/*/")
+    (layer,) = (path.with_suffix("") for path in (directory / "made").glob("vessel/lib/layers/*.json"))
     entries = run("find", str(layer)).count("\n")
     size = int(run("du", "--summarize", "--bytes", str(layer)).split()[0])
     shutil.rmtree(directory / "made")

@@ -35,6 +35,7 @@ def materials(place: WarmPlace) -> Path:
         with tarfile.open(base / "tree.tar", "w") as tar:
             tar.add(base / "tree", ".")
         _archive(base)
+        (base / "secret").write_text("sesame")
         _script(base / "template", 'cp -a "$(dirname "$0")/tree/." "$LXC_ROOTFS"; echo "$@" > "$LXC_ROOTFS/arguments"')
         (base / "bin").mkdir()
         _script(

@@ -24,7 +24,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge import (
 from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
 
 # They fill the table.
-from . import options_container, options_image, options_resources  # noqa: F401 # pylint: disable=unused-import
+from . import options_build, options_container, options_image, options_resources  # noqa: F401 # pylint: disable=unused-import
 from .options_actions import ACTS
 from .options_table import ROWS
 from .warm import MODULES, WarmPlace
@@ -81,6 +81,7 @@ OWN_TESTS = {
         "username": "test_options_registry.test_username_and_password",
         "password": "test_options_registry.test_username_and_password",
         "container": "test_options_registry.test_container_is_committed",
+        "layers.add.checksum": "test_options_registry.test_a_file_is_added_from_an_address",
         "max_size": "test_options_registry.test_max_size",
         "device_nodes": "test_options_registry.test_device_nodes",
         "src": "test_image_controller.test_a_file_is_sent_once",

@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
 
 from ..image_tars import Layout, digest, entry, folder, link, tar
-from ..registry_server import INDEX, Registry, serving
+from ..registry_server import INDEX, Answer, Registry, serving
 from .options_box import Box, until
 from .warm import TRAP, WarmPlace
 
@@ -194,6 +194,22 @@ def test_push(place: WarmPlace, registry: Registry, tmp_path: Path) -> None:
     assert gone["msg"].startswith(f"push {host}/shop/thing:1: {host}: ")
 
 
+def test_a_file_is_added_from_an_address(place: WarmPlace, registry: Registry) -> None:
+    """Once: while the checksum is the same, nothing is fetched."""
+    registry.rule("/file$", Answer(200, b"fetched"))
+    add = {"src": f"http://{registry.host}/file", "dest": "/x/"}
+    built = {"name": "thing", "from": "marked", "layers": [{"add": {**add, "checksum": digest(b"fetched")}}]}
+    place.quartet("image", built)
+    assert len(registry.requests("/file$")) == 1
+    place.quartet("image", {**built, "labels": {"a": "b"}})
+    assert len(registry.requests("/file$")) == 1
+    other = [{"add": {**add, "checksum": digest(b"other")}}]
+    refused = place.task("image", fails=True, **{**built, "layers": other})
+    assert digest(b"fetched").partition(":")[2] in refused["msg"]
+    without = place.task("image", fails=True, **{**built, "layers": [{"add": add}]})
+    assert without["msg"].startswith("layers[0].add.src: ")
+
+
 # as files
 
 
@@ -307,8 +323,6 @@ def test_client_cert_and_client_key(
 
 
 def guard(registry: Registry, user: str, password: str) -> None:
-    from ..registry_server import Answer
-
     wanted = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
     refusal = Answer(401, b"{}", {"WWW-Authenticate": 'Basic realm="registry"'})
     registry.rule("", lambda asked: None if asked.headers.get("authorization") == wanted else refusal)

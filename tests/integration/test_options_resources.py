@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import options_image, options_resources  # noqa: F401 # pylint: disable=unused-import # they fill the table
+from . import options_build, options_image, options_resources  # noqa: F401 # pylint: disable=unused-import # they fill the table
 from .options_box import Box
 from .options_image import environment, real
 from .options_table import ROWS, Row
