@@ -9,6 +9,7 @@ import contextlib
 import json
 import re
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ class Registry:
             def answer(self) -> None:
                 registry.answer(self)
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = answer
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -117,6 +118,28 @@ class Registry:
         handler.close_connection = True
 
     def honest(self, asked: Asked) -> Answer:
+        return self._taken(asked) if asked.method in ("POST", "PUT", "DELETE") else self._given(asked)
+
+    def _taken(self, asked: Asked) -> Answer:
+        """What is pushed. Blobs are of all repositories, as mounts have it."""
+        path, _mark, query = asked.path.removeprefix("/v2/").partition("?")
+        said = dict(urllib.parse.parse_qsl(query))
+        if asked.method == "POST":
+            if said.get("mount") in self.blobs:
+                return Answer(201)
+            return Answer(202, b"", {"Location": f"/v2/{path}{len(self.asked)}?state=x"})
+        if asked.method == "DELETE":
+            return Answer(204)
+        if "/manifests/" in path:
+            repository, _middle, tag = path.partition("/manifests/")
+            self.put(repository, tag, asked.body, asked.headers["content-type"])
+            return Answer(201, b"", {"Docker-Content-Digest": digest(asked.body)})
+        if digest(asked.body) != said.get("digest"):
+            return Answer(400, b'{"errors":[{"code":"DIGEST_INVALID","message":"another digest"}]}')
+        self.blobs[said["digest"]] = asked.body
+        return Answer(201)
+
+    def _given(self, asked: Asked) -> Answer:
         path = asked.path.partition("?")[0].removeprefix("/v2/")
         if path in self.manifests:
             kind, data = self.manifests[path]
