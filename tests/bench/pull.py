@@ -130,11 +130,11 @@ def rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
         for side, turns in found["turns"].items()
     }
     lines: list[tuple[str, ...]] = [("", *middles, "of podman's from nothing", "bar", "of podman's same")]
-    for what, bar in BAR.items():
+    for what, wanted in BAR.items():
         theirs, ours = middles["podman"][what], middles["vessel.host"][what]
         whole = middles["podman"]["from nothing"]
         lines.append(
-            (f"{what}, s", f"{theirs:.2f}", f"{ours:.2f}", f"{ours / whole:.2f}", f"{bar}", f"{ours / theirs:.2f}")
+            (f"{what}, s", f"{theirs:.2f}", f"{ours:.2f}", f"{ours / whole:.2f}", f"{wanted}", f"{ours / theirs:.2f}")
         )
     return lines
 

@@ -58,18 +58,14 @@ def cache(work: Work, mount: Mount, tree: Optional[Tree]) -> Iterator[str]:
         # Shared, so that nobody removes it; its own lock says who may write.
         held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(held, fcntl.LOCK_SH)
-    try:
+    with contextlib.ExitStack() as inner:
+        inner.callback(os.close, held)
         if is_new:
             _begin(path, mount, tree)
-        with _turn(f"{path}.lock", mount.sharing) as is_ours:
-            if is_ours:
-                yield path
-                return
-        own = work.directory()
-        _begin(own, mount, tree)
-        yield own
-    finally:
-        os.close(held)
+        if not inner.enter_context(_turn(f"{path}.lock", mount.sharing)):
+            path = work.directory()
+            _begin(path, mount, tree)
+        yield path
 
 
 def _begin(path: str, mount: Mount, tree: Optional[Tree]) -> None:

@@ -61,12 +61,10 @@ def unpack(fd: int, directory: str, name: str) -> None:
 def _plain(file: IO[bytes], name: str) -> Iterator[Readable]:
     """The archive without its compression; the first bytes tell."""
     head = os.pread(file.fileno(), len(_XZ), 0)
-    if head.startswith(_BZIP2):
-        with bz2.BZ2File(file) as plain:
-            yield cast(Readable, plain)
-    elif head == _XZ:
-        with lzma.LZMAFile(file) as plain:
-            yield cast(Readable, plain)
-    else:
-        with decompressed(file, name) as stream:
-            yield stream
+    with contextlib.ExitStack() as inner:
+        if head.startswith(_BZIP2):
+            yield cast(Readable, inner.enter_context(bz2.BZ2File(file)))
+        elif head == _XZ:
+            yield cast(Readable, inner.enter_context(lzma.LZMAFile(file)))
+        else:
+            yield inner.enter_context(decompressed(file, name))

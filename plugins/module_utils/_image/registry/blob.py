@@ -35,12 +35,9 @@ def opened(
 
     The end comes only when the blob has its size and digest. ``tell`` is called with the bytes received so far.
     """
-    blob = Blob(client, endpoints, descriptor, where, tell)
-    try:
-        with decompressed(blob, where) as plain:
-            yield _Whole(plain, blob)
-    finally:
-        blob.close()
+    with contextlib.ExitStack() as inner:
+        blob = inner.enter_context(contextlib.closing(Blob(client, endpoints, descriptor, where, tell)))
+        yield _Whole(inner.enter_context(decompressed(blob, where)), blob)
 
 
 class Blob:
