@@ -44,13 +44,13 @@ def unpack(
     ``headers`` is a file that is made of what replay() needs to give the same tar back; there is none afterwards where
     a later entry replaced a file with content or a directory, or where more than 1 MiB is no file's.
     """
-    hashed = Hashed(stream)
     with contextlib.ExitStack() as stack:
-        pieces = stack.enter_context(ahead(hashed))
+        # Hashed here and not by the reader: inflating is what takes longest.
+        hashed = Hashed(stack.enter_context(ahead(stream)))
         tree = stack.enter_context(contextlib.closing(Tree(destination)))
         recorder = stack.enter_context(contextlib.closing(Recorder(headers))) if headers else None
         stack.enter_context(_umask(0))
-        source = Forward(pieces, limit, recorder)
+        source = Forward(hashed, limit, recorder)
         unpacker = _Unpacker(tree, source, limit, devices, recorder)
         for member in members(source, marked=not expected):
             unpacker.member(member)
