@@ -64,28 +64,39 @@ class Case:
 
 
 CASES = [
-    Case("run", """
+    Case(
+        "run",
+        """
         FROM localhost/base
         RUN echo one > /one && mkdir -p /a/b && chmod 4711 /one && ln -s ../one /a/link && ln /one /a/hard
         RUN rm /etc/group && rm -r /home && mkdir /home && touch /home/new
         RUN ["/bin/sh", "-c", "echo $0 > /exec", "word"]
-        """),
-    Case("env", """
+        """,
+    ),
+    Case(
+        "env",
+        """
         FROM localhost/base
         ENV A=1 B="two words" C=$FROM_BASE$A
         ENV OLD form of it
         ENV A=2 SEEN=$A
         RUN echo "$A|$B|$C|$OLD|$SEEN" > /seen
-        """),
-    Case("expansion", r"""
+        """,
+    ),
+    Case(
+        "expansion",
+        r"""
         FROM localhost/base
         ENV A=1 EMPTY=
         ENV S='$A' D="$A" E=\$A F=${A}b G=${NONE:-x} H=${A:+x} I=${EMPTY:-x} J=${EMPTY:+x}
         LABEL a="$A" "b c"='$A' d=${NONE}
         WORKDIR /w$A
         EXPOSE $A${A}
-        """),
-    Case("arguments", """
+        """,
+    ),
+    Case(
+        "arguments",
+        """
         ARG TAG=latest
         ARG UNUSED=u
         FROM localhost/base:$TAG
@@ -95,8 +106,12 @@ CASES = [
         ARG NONE
         ENV FROM_ARG=$GIVEN
         RUN echo "$TAG|$UNUSED|$LOCAL|$GIVEN|$NONE" > /args
-        """, args={"GIVEN": "given"}),
-    Case("workdir", """
+        """,
+        args={"GIVEN": "given"},
+    ),
+    Case(
+        "workdir",
+        """
         FROM localhost/base
         WORKDIR /a/b
         WORKDIR c/
@@ -105,8 +120,11 @@ CASES = [
         COPY file .
         COPY dir sub/
         WORKDIR /etc
-        """),
-    Case("user", """
+        """,
+    ),
+    Case(
+        "user",
+        """
         FROM localhost/base
         USER app
         WORKDIR /made/here
@@ -114,8 +132,11 @@ CASES = [
         USER 12:34
         RUN touch /tmp/numbers
         USER root
-        """),
-    Case("copy", """
+        """,
+    ),
+    Case(
+        "copy",
+        """
         FROM localhost/base
         COPY file /
         COPY file /renamed
@@ -127,8 +148,11 @@ CASES = [
         COPY ["with blank", "/with blank"]
         COPY link /followed
         COPY linked/ /through
-        """),
-    Case("owners", """
+        """,
+    ),
+    Case(
+        "owners",
+        """
         FROM localhost/base
         COPY --chown=5 file /five
         COPY --chown=5:6 dir /deep/owned
@@ -136,32 +160,46 @@ CASES = [
         COPY --chown=app:grp file /both
         COPY --chown=0:grp --chmod=0640 file /moded
         COPY --chmod=755 dir /tree
-        """),
-    Case("over", """
+        """,
+    ),
+    Case(
+        "over",
+        """
         FROM localhost/base
         RUN mkdir -p /srv/dir/sub && echo old > /srv/dir/one && chown -R 3:4 /srv && ln -s srv /link \
             && ln -s one /srv/dir/sym
         COPY dir /srv/dir
         COPY file /link/file
         COPY dir /link/
-        """),
-    Case("ignore", """
+        """,
+    ),
+    Case(
+        "ignore",
+        """
         FROM localhost/base
         COPY . /all
         COPY dir /dir
-        """, ignore="# comment\nfile\ndir/*.txt\n!dir/b.txt\n**/deep\nwith*\nrootfs\n"),
-    Case("add", """
+        """,
+        ignore="# comment\nfile\ndir/*.txt\n!dir/b.txt\n**/deep\nwith*\nrootfs\n",
+    ),
+    Case(
+        "add",
+        """
         FROM localhost/base
         ADD archive.tar /tar/
         ADD archive.tar.gz archive.tar.xz /packed/
         ADD file no.tar /plain/
         COPY archive.tar /not/
         ADD --chown=5:6 archive.tar /owned
-        """, apart=dict.fromkeys(
+        """,
+        apart=dict.fromkeys(
             ("owned/top", "owned/top/archive.tar", "owned/top/hard", "owned/top/link"),
             "buildah keeps the archive's owners; BuildKit gives those of --chown, as we do",
-        )),
-    Case("stages", """
+        ),
+    ),
+    Case(
+        "stages",
+        """
         FROM localhost/base AS build
         RUN mkdir -p /out/bin && echo tool > /out/bin/tool && chown -R 7:8 /out && chmod 4755 /out/bin/tool
         FROM localhost/base AS unused
@@ -173,21 +211,32 @@ CASES = [
         COPY --from=0 /out/bin /bin2/
         COPY --from=localhost/base --chown=app /etc/passwd /passwd
         RUN cat /tool > /seen
-        """),
-    Case("target", """
+        """,
+    ),
+    Case(
+        "target",
+        """
         FROM localhost/base AS one
         RUN echo 1 > /one
         LABEL stage=one
         FROM one AS two
         RUN exit 1
-        """, target="one"),
-    Case("scratch", """
+        """,
+        target="one",
+    ),
+    Case(
+        "scratch",
+        """
         FROM scratch
         COPY dir /dir
         COPY file /
         ENTRYPOINT ["/file"]
-        """, apart={"Env": "buildah, as docker, gives an image from nothing a PATH; ours get it when they run"}),
-    Case("commands", """
+        """,
+        apart={"Env": "buildah, as docker, gives an image from nothing a PATH; ours get it when they run"},
+    ),
+    Case(
+        "commands",
+        """
         FROM localhost/base
         SHELL ["/bin/sh", "-ec"]
         RUN echo "$0" > /shell
@@ -198,48 +247,78 @@ CASES = [
         USER app:grp
         EXPOSE 80 53/udp 8000-8001
         LABEL a=b "c d"="e f"
-        """, apart={"ExposedPorts": "a range is one key in buildah; docker writes each port"}),
-    Case("entrypoint", """
+        """,
+        apart={"ExposedPorts": "a range is one key in buildah; docker writes each port"},
+    ),
+    Case(
+        "entrypoint",
+        """
         FROM localhost/base
         ENTRYPOINT exec sleep 1
-        """),
-    Case("command", """
+        """,
+    ),
+    Case(
+        "command",
+        """
         FROM localhost/base
         CMD exec sleep 2
         ENTRYPOINT ["sh"]
-        """, apart={"Cmd": "buildah drops a CMD of before ENTRYPOINT; by the reference only the base's is reset"}),
-    Case("volumes", """
+        """,
+        apart={"Cmd": "buildah drops a CMD of before ENTRYPOINT; by the reference only the base's is reset"},
+    ),
+    Case(
+        "volumes",
+        """
         FROM localhost/base
         RUN mkdir /data && touch /data/before
         VOLUME /data
         VOLUME ["/made", "/with blank"]
         RUN touch /data/after
-        """, apart={
+        """,
+        apart={
             "data/after": "buildah throws away what is written to a volume, as docker's old builder; BuildKit keeps it",
-            "made": "buildah makes the directory of a volume", "with blank": "the same",
-        }),
-    Case("health", """
+            "made": "buildah makes the directory of a volume",
+            "with blank": "the same",
+        },
+    ),
+    Case(
+        "health",
+        """
         FROM localhost/base
         HEALTHCHECK --interval=5s --timeout=1m CMD true
-        """),
-    Case("onbuild", """
+        """,
+    ),
+    Case(
+        "onbuild",
+        """
         FROM localhost/base AS parent
         RUN rm -f /triggered
         ONBUILD RUN echo child > /child
         ONBUILD ENV CHILD=1
         FROM parent
         RUN cat /child > /seen
-        """, apart={"child": "buildah 1.28 runs no triggers of an earlier stage; BuildKit does",
-                    "seen": "the same", "Env": "the same"}, buildah="""
+        """,
+        apart={
+            "child": "buildah 1.28 runs no triggers of an earlier stage; BuildKit does",
+            "seen": "the same",
+            "Env": "the same",
+        },
+        buildah="""
         FROM localhost/base
         RUN rm -f /triggered
         RUN echo child > /child
         ENV CHILD=1
         RUN cat /child > /seen
-        """),
-    Case("lines", "# escape=`\nFROM localhost/base\n# comment\nRUN echo a `\n# within\n\n  b `\n  > /lines\n"
-        "ENV A=c:`\n  B=`$A\n", apart={"Env": "in words buildah takes \\ for the escape, whatever the directive says"}),
-    Case("mounts", """
+        """,
+    ),
+    Case(
+        "lines",
+        "# escape=`\nFROM localhost/base\n# comment\nRUN echo a `\n# within\n\n  b `\n  > /lines\nENV A=c:`\n  B=`$A\n",
+        apart={"Env": "in words buildah takes \\ for the escape, whatever the directive says"},
+    ),
+    Case(
+        "mounts",
+        """
         FROM localhost/base AS other
         RUN echo from > /from
         FROM localhost/base
@@ -248,9 +327,18 @@ CASES = [
         RUN --mount=type=cache,target=/cache cat /cache/x > /cached
         RUN --mount=type=bind,from=other,source=/from,target=/mnt/f cat /mnt/f > /bound
         RUN --mount=type=bind,source=dir,target=/ctx cat /ctx/one > /context
-        """, apart={"scratch": "buildah leaves the mount points", "cache": "the same", "mnt": "the same",
-                    "mnt/f": "the same", "ctx": "the same"}),
-    Case("heredocs", """
+        """,
+        apart={
+            "scratch": "buildah leaves the mount points",
+            "cache": "the same",
+            "mnt": "the same",
+            "mnt/f": "the same",
+            "ctx": "the same",
+        },
+    ),
+    Case(
+        "heredocs",
+        """
         FROM localhost/base
         ENV X=1
         RUN <<EOF
@@ -268,14 +356,16 @@ CASES = [
         file
         $X
         literal
-        """, buildah="""
+        """,
+        buildah="""
         FROM localhost/base
         ENV X=1
         RUN printf '1\\n\\ntwo\\n' > /one
         RUN printf '1 1\\n' > /a && printf '2\\n' > /b
         RUN mkdir /files && printf '1 "q"\\n' > /files/file && printf '$X\\n' > /files/literal
-        """),
-]  # fmt: skip
+        """,
+    ),
+]
 
 
 # the two builders
@@ -353,9 +443,16 @@ def place(tmp_path_factory):
 def context(place):
     path = place / "context"
     for name, text in {
-        "file": "a file\n", "dir/one": "one\n", "dir/a.txt": "a\n", "dir/b.txt": "b\n", "dir/sub/deep": "deep\n",
-        "with blank": "blank\n", "no.tar": "this is none\n", "passwd": PASSWD, "group": GROUP,
-    }.items():  # fmt: skip
+        "file": "a file\n",
+        "dir/one": "one\n",
+        "dir/a.txt": "a\n",
+        "dir/b.txt": "b\n",
+        "dir/sub/deep": "deep\n",
+        "with blank": "blank\n",
+        "no.tar": "this is none\n",
+        "passwd": PASSWD,
+        "group": GROUP,
+    }.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text)
         (path / name).chmod(0o644)

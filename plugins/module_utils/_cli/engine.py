@@ -180,6 +180,7 @@ def _image() -> None:
 
 def _image_build() -> None:
     from .._image.build import (
+        fetch,
         ignore,
         known,
         layers,
@@ -234,6 +235,7 @@ def _kernel() -> None:
         libc,
         mount,
         namespaces,
+        netdevice,
         openat2,
         overlay,
         pidfd,

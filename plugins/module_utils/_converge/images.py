@@ -14,12 +14,13 @@ from .._errors import InUseError, StoreError
 from .._image.build import layers as build_layers
 from .._image.build import make as build
 from .._image.build import plan as build_plan
+from .._image.build.fetch import fetch as fetch_file
 from .._image.build.steps import NOTHING, RunRequest
 from .._image.progress import QUIET, Progress
 from .._image.store import Image, Store
 from .._image.verify import verify
 from .._paths import Paths
-from . import building, steps, users
+from . import building, registries, steps, users
 from .plan import Plan, Step
 from .recipes import Recipe, recipe
 from .registries import Remote
@@ -196,6 +197,9 @@ def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False, progr
     def run(request: RunRequest) -> None:
         steps.run(paths, made.name, request, progress)
 
+    def get(url: str, digest: str, path: str) -> None:
+        fetch_file(registries.transport(), url, digest, path, progress)
+
     # One work for all of it: what one part has made stays until the last has used it.
     with store.work(), building.Source(store, made.name) as files:
         key = made.key(files)
@@ -207,7 +211,7 @@ def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False, progr
         stages = made.stages(files, made.source.make(store, made.name, "", force=force, progress=progress))
         secrets = building.contents(made.secrets)
         image = build.build(
-            store, made.name, stages, made.config, run, key, secrets=secrets, fresh=force, progress=progress
+            store, made.name, stages, made.config, run, key, secrets=secrets, fetch=get, fresh=force, progress=progress
         )
         files.remember()
         return image

@@ -67,12 +67,16 @@ class Remote:
     @cached_property
     def _client(self) -> Client:
         """It is made when something is asked: a no-change run speaks to nobody."""
-        if _transport is None:
-            raise AssertionError("contract violation: whoever runs us has no HTTP")
         given = {name: self.options[name] for name in ("username", "password", "auth_file") if name in self.options}
         files = {name: self.options[name] for name in ("ca_path", "client_cert", "client_key") if name in self.options}
         tls = Tls(verify=self.options.get("tls_verify", True), **files)
-        return Client(_transport(), Settings(tls=tls, mirrors=tuple(self.options.get("mirrors") or ()), **given))
+        return Client(transport(), Settings(tls=tls, mirrors=tuple(self.options.get("mirrors") or ()), **given))
+
+
+def transport() -> Transport:
+    if _transport is None:
+        raise AssertionError("contract violation: whoever runs us has no HTTP")
+    return _transport()
 
 
 _transport: Optional[Callable[[], Transport]] = None

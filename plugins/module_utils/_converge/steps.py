@@ -155,6 +155,8 @@ def _discard(paths: Paths, key: str, bundle: str) -> None:
     for path in (runtime(paths), directory(paths), paths.run):
         try:
             os.rmdir(path)
+        except FileNotFoundError:
+            continue
         except OSError:
             return  # others are there
 

@@ -91,7 +91,7 @@ class Writer:
                     self._leave(stack.pop(), like)
                 if not stack:
                     is_directory = stat.S_ISDIR(entry.info.st_mode)
-                    stack.append(self._enter(dest if is_directory else os.path.dirname(dest), like))
+                    stack.append(self._written(self._enter(dest if is_directory else os.path.dirname(dest), like)))
                     if is_directory:
                         continue
                 target = entry._replace(name=entry.name or os.path.basename(dest))
@@ -105,7 +105,7 @@ class Writer:
 
     def content(self, dest: str, data: bytes, like: Attributes) -> None:
         """A file that has no source."""
-        into = self._enter(os.path.dirname(dest), like)
+        into = self._written(self._enter(os.path.dirname(dest), like))
         try:
             fd = _create(into.fd, os.path.basename(dest))
             try:
@@ -141,8 +141,12 @@ class Writer:
             finally:
                 os.close(fd)
             done, fd = f"{done}/{part}", step
-        self._times.setdefault(done, os.fstat(fd).st_mtime_ns)
         return _Open("", done, fd, None)
+
+    def _written(self, directory: _Open) -> _Open:
+        """Something is made in it."""
+        self._times.setdefault(directory.path, os.fstat(directory.fd).st_mtime_ns)
+        return directory
 
     def _step(self, fd: int, done: str, part: str, like: Attributes) -> int:
         path = f"{done}/{part}"
@@ -182,9 +186,7 @@ class Writer:
         except FileExistsError:
             # The image may have a symlink to a directory there, as /bin is one to usr/bin.
             if stat.S_ISLNK(os.lstat(name, dir_fd=parent.fd).st_mode):
-                fd = open_in_root(self.root, path, _DIRECTORY)
-                self._times.setdefault(path, os.fstat(fd).st_mtime_ns)
-                return _Open(entry.name, path, fd, None)
+                return self._written(_Open(entry.name, path, open_in_root(self.root, path, _DIRECTORY), None))
         fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent.fd)
         return _Open(entry.name, path, fd, entry.info)
 

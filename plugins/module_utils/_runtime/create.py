@@ -179,6 +179,7 @@ def _child(config: dict[str, Any], bundle: str) -> init.Child:
     kinds = {entry["type"]: entry.get("path") or "" for entry in linux.get("namespaces") or []}
     child.mapped = "user" in kinds
     child.new_cgroup = kinds.get("cgroup") == ""
+    child.new_network = kinds.get("network") == ""
     child.protections = rootfs_plan.protections(config)
     child.root_propagation = rootfs_plan.root_propagation(config)
     return child

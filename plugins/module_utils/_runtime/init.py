@@ -18,7 +18,7 @@ from typing import Any
 
 from .._errors import KernelError
 from .._kernel import mount as m
-from .._kernel import namespaces, process
+from .._kernel import namespaces, netdevice, process
 from .._rootfs.ops import Context, Operation
 from . import console, launch, stdio
 from .channel import Channel, failure
@@ -38,6 +38,7 @@ class Child:
         self.joins: Sequence[tuple[str, int]] = ()  # (namespace, descriptor)
         self.mapped = False  # in a user namespace that is not the caller's
         self.new_cgroup = False
+        self.new_network = False
         self.hostname = ""
         self.domainname = ""
         self.sysctls: Mapping[str, str] = {}
@@ -172,6 +173,9 @@ def _names(child: Child) -> None:
         child.step = "keyring"
         launch.set_key_label(child.plan)
         process.join_session_keyring()
+    if child.new_network:
+        child.step = "loopback"  # as runc and crun have it: who has no network talks to itself
+        netdevice.set_up("lo")
     if child.hostname:
         child.step = "hostname"
         namespaces.sethostname(child.hostname)

@@ -9,9 +9,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
-from ..._errors import ContainerfileError, KernelError, StoreError
+from ..._errors import ContainerfileError, KernelError, NetworkError, StoreError
 from ..._kernel.file import make_like
 from ..._kernel.overlay import open_overlay
 from .. import config as configs
@@ -25,7 +25,7 @@ from .plan import State, apply, found, key, place
 from .steps import Config, Copy, Mount, Origin, Run, RunRequest, Stage, Step, Workdir
 from .tree import Tree
 
-# Puts what is at an address, and has the sha256 digest, into a new file of that path.
+# Puts what is at an address, and has the sha256 digest, into a new file of that path (see fetch.py).
 Fetch = Callable[[str, str, str], None]
 Runner = Callable[[RunRequest], None]
 
@@ -157,7 +157,7 @@ class _Builder:
                 user, dummy, group = (state.config.get("User") or "0").partition(":")
                 writer.directory(state.path(step.path), Attributes(*writer.owner(user or "0", group or None)))
             else:
-                assert isinstance(step, Copy)
+                step = cast(Copy, step)
                 self._copy(writer, step, state.path(step.dest))
             writer.finish()
 
@@ -170,8 +170,7 @@ class _Builder:
             if len(names) + len(step.inline) + len(step.urls) > 1 and not into:
                 raise StoreError(f"several files go to {step.dest}, which is no directory; end it with /")
             for name in names:
-                assert tree is not None
-                self._source(writer, step, tree, name, dest, into, like)
+                self._source(writer, step, cast(Tree, tree), name, dest, into, like)
         for name, text in step.inline:
             path = _into(dest, name) if into and name else dest
             writer.content(path, text.encode("utf-8", "surrogateescape"), like)
@@ -249,8 +248,7 @@ class _Builder:
             if mount.kind == "cache":
                 path = held.enter_context(mounts.cache(self.work, mount, tree))
             else:
-                assert tree is not None
-                path = mounts.bound(self.work, mount, tree)
+                path = mounts.bound(self.work, mount, cast(Tree, tree))
         return mount.target, path, mount.readonly
 
     @contextlib.contextmanager
@@ -294,7 +292,7 @@ def _doing(number: int, step: Step) -> Iterator[None]:
         yield
     except OSError as error:
         problem, hint = f"{error.filename or ''}: {os.strerror(error.errno or 0)}".lstrip(": "), ""
-    except (KernelError, StoreError) as error:
+    except (KernelError, NetworkError, StoreError) as error:
         problem, hint = error.message, error.hint
     else:
         return
@@ -323,6 +321,6 @@ def _created_by(state: State, step: Step) -> str:
         return " ".join(["RUN", *([f"|{len(args)}", *args] if args else []), *state.command(step)])
     if isinstance(step, Workdir):
         return f"WORKDIR {state.path(step.path)}"
-    assert isinstance(step, Copy)
+    step = cast(Copy, step)
     sources = [*step.sources, *(name or "content" for name, dummy in step.inline), *(url for url, dummy in step.urls)]
     return f"{step.verb} {' '.join(sources)} {state.path(step.dest)}"

@@ -15,7 +15,7 @@ import os
 import posixpath
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
 from ..._errors import ContainerfileError, KernelError, OptionError, StoreError, VesselError
 from .. import config as configs
@@ -153,7 +153,7 @@ def inputs(step: Step, whence: Whence) -> list[Any]:
     if isinstance(step, Run):
         mounts = [_mount(step, mount, whence) for mount in step.mounts]
         return ["run", step.command, dict(step.args), step.network, mounts, step.scripts]
-    assert isinstance(step, Copy)
+    step = cast(Copy, step)
     sources = [_source(step, step.origin, pattern, whence) for pattern in step.sources]
     plain = [step.inline, step.urls, step.excluded, step.user, step.group, step.mode, step.directory_mode, step.keep]
     return [step.verb, step.dest, sources, plain]
@@ -170,8 +170,7 @@ def _mount(step: Step, mount: Mount, whence: Whence) -> list[Any]:
 def _source(step: Step, origin: Optional[Origin], pattern: str, whence: Whence) -> Any:
     """In a context these are digests of what is there; what comes out of layers is what the layers are."""
     if not isinstance(origin, Tree):
-        assert origin is not None
-        return [pattern, whence(origin)]
+        return [pattern, whence(cast("Union[Image, int]", origin))]
     with reading(step, pattern):
         return [[os.path.basename(name), origin.digest(name)] for name in found(origin, pattern)]
 
