@@ -18,10 +18,10 @@ from ansible_collections.vessel.host.plugins.module_utils._errors import KernelE
 from ansible_collections.vessel.host.plugins.module_utils._image import pack, template
 from ansible_collections.vessel.host.plugins.module_utils._image.build import make, plan
 from ansible_collections.vessel.host.plugins.module_utils._image.build.layers import compiled
-from ansible_collections.vessel.host.plugins.module_utils._image.build.steps import NOTHING, RunRequest, Stage
+from ansible_collections.vessel.host.plugins.module_utils._image.build.steps import RunRequest, Stage
 from ansible_collections.vessel.host.plugins.module_utils._image.build.tree import Tree
 from ansible_collections.vessel.host.plugins.module_utils._image.copy import OVERLAY_OPTIONS
-from ansible_collections.vessel.host.plugins.module_utils._image.store import Image, Store
+from ansible_collections.vessel.host.plugins.module_utils._image.store import NOTHING, Image, Store
 from ansible_collections.vessel.host.plugins.module_utils._kernel.openat2 import open_root
 from ansible_collections.vessel.host.plugins.module_utils._kernel.overlay import open_overlay
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths

@@ -86,6 +86,7 @@ def _converge() -> None:
         aliases,
         attach,
         building,
+        builds,
         checks,
         compile,
         container_options,

@@ -11,24 +11,16 @@ from functools import partial
 from typing import Any, Optional, cast
 
 from .._errors import InUseError, StoreError
-from .._image.build import layers as build_layers
-from .._image.build import make as build
-from .._image.build import plan as build_plan
-from .._image.build.fetch import fetch as fetch_file
-from .._image.build.steps import NOTHING, RunRequest
 from .._image.progress import QUIET, Progress
 from .._image.store import Image, Store
-from .._image.verify import verify
 from .._paths import Paths
-from . import building, registries, steps, users
+from . import users
 from .plan import Plan, Step
 from .recipes import Recipe, recipe
 from .registries import Remote
 from .sources import Registry
 
 KIND = "images"
-# What a build does: (description, is it in the cache).
-Told = list[tuple[str, bool]]
 
 
 def plan(
@@ -56,9 +48,12 @@ def plan(
     if isinstance(made.source, Registry):
         result.extend(_pulling(store, made, planned, force=force or damaged, progress=progress))
         return result
-    steps.sweep(paths)
+    # Who only fetches does without the builder, which takes as long to import as the rest.
+    from . import builds
+
+    builds.sweep(paths)
     result.extend(_bases(store, made, desired, planned, progress))
-    told = _changes(store, made, planned, force=force, damaged=damaged)
+    told = builds.changes(store, made, planned, force=force, damaged=damaged)
     if told is not None:
         planned.add(name)
         result.extend(_making(paths, store, made, told, force=force, progress=progress))
@@ -69,7 +64,9 @@ def plan(
 
 def _damages(paths: Paths, store: Store, name: str) -> Plan:
     """Throw away what is not what it was, so that it is made again; not below a container, which needs it."""
-    image = _present(store, name)
+    from .._image.verify import verify
+
+    image = store.whole(name)
     found = verify(store, image) if image else []
     below = {damage.digest for damage in found} & users.layers(paths)
     if below:
@@ -102,7 +99,7 @@ def _bases(store: Store, made: Recipe, desired: dict[str, Any], planned: set[str
 
 def _pulling(store: Store, made: Recipe, planned: set[str], *, force: bool, progress: Progress) -> Plan:
     source = cast(Registry, made.source)
-    present = _present(store, made.name)
+    present = store.whole(made.name)
     if made.name in planned or not source.wanted(store, present, force=force):
         return Plan()
     planned.add(made.name)
@@ -126,56 +123,21 @@ def _pushing(store: Store, desired: dict[str, Any], *, new: bool, progress: Prog
     return Plan([Step(f"image {name}", f"push to {there}", do)])
 
 
-def _present(store: Store, name: str) -> Optional[Image]:
-    """The image if all of it is there; one that is damaged is made again."""
-    try:
-        image = store.get(name)
-    except StoreError:
-        return None
-    return image if image is not None and all(map(store.has_layer, image.layers)) else None
+def _making(
+    paths: Paths, store: Store, made: Recipe, told: list[tuple[str, bool]], *, force: bool, progress: Progress
+) -> Plan:
+    from . import builds
 
-
-def _changes(store: Store, made: Recipe, planned: set[str], *, force: bool, damaged: bool) -> Optional[Told]:
-    """The layers of the build; None when the image is as declared."""
-    if any(name in planned for name, dummy in made.images()):
-        return [(build_layers.describe(layer), False) for layer in made.layers]  # the rest is known when they are there
-    present = _present(store, made.name)
-    with building.Source(store, made.name) as files:
-        if present is not None and not force and not damaged and present.key == made.key(files):
-            return None
-        base = None if force else made.source.cached(store)
-        stages = made.stages(files, base or NOTHING)
-        if base is None:
-            return [(step.shown, False) for stage in stages for step in stage.steps if build_plan.makes_layer(step)]
-        return [(item.step.shown, bool(item.layer)) for item in build_plan.plan(store, stages)]
-
-
-def _making(paths: Paths, store: Store, made: Recipe, told: Told, *, force: bool, progress: Progress) -> Plan:
     def do() -> None:
-        make(paths, store, made, force=force, progress=progress)
+        builds.make(paths, store, made, force=force, progress=progress)
 
     layers = [f"{'cached' if cached else 'build'}: {what}" for what, cached in told]
-    step = _step(store, made, _present(store, made.name), do, {"layers": layers, **made.config})
-    result = Plan([replace(step, needs=_lacks(store, made, force=force))])
+    step = _step(store, made, store.whole(made.name), do, {"layers": layers, **made.config})
+    result = Plan([replace(step, needs=builds.lacks(store, made, force=force))])
     for what, cached in told:
         if not cached:
             result.add(Step(f"image {made.name}", f"build layer: {what}", lambda: None, after=what))
     return result
-
-
-def _lacks(store: Store, made: Recipe, *, force: bool) -> str:
-    """The file of the controller's that must be sent: none where the store has what would be made of it."""
-    lacks = made.source.lacks()
-    if not lacks or force:
-        return lacks
-    with building.Source(store, made.name) as files:
-        return "" if made.source.cached(store) or _twin(store, made.key(files)) else lacks
-
-
-def _twin(store: Store, wanted: str) -> Optional[Image]:
-    """An image, of any name, that was made from the same."""
-    names = (record["name"] for record in store.records() if record["key"] == wanted)
-    return next((image for image in (_present(store, name) for name in names) if image is not None), None)
 
 
 def _step(store: Store, made: Recipe, before: Optional[Image], do: Callable[[], None], after: dict[str, Any]) -> Step:
@@ -191,36 +153,10 @@ def _step(store: Store, made: Recipe, before: Optional[Image], do: Callable[[], 
     return Step(f"image {made.name}", made.describe(), do, undo, before=shown, after=after)
 
 
-def make(paths: Paths, store: Store, made: Recipe, *, force: bool = False, progress: Progress = QUIET) -> Image:
-    """Make it, from the cache as far as that goes."""
-
-    def run(request: RunRequest) -> None:
-        steps.run(paths, made.name, request, progress)
-
-    def get(url: str, digest: str, path: str) -> None:
-        fetch_file(registries.transport(), url, digest, path, progress)
-
-    # One work for all of it: what one part has made stays until the last has used it.
-    with store.work(), building.Source(store, made.name) as files:
-        key = made.key(files)
-        twin = _twin(store, key) if made.source.lacks() and not force else None
-        if twin is not None:
-            return store.tag(twin, made.name, key)
-        if made.plain:
-            return made.source.make(store, made.name, key, force=force, progress=progress)
-        stages = made.stages(files, made.source.make(store, made.name, "", force=force, progress=progress))
-        secrets = building.contents(made.secrets)
-        image = build.build(
-            store, made.name, stages, made.config, run, key, secrets=secrets, fetch=get, fresh=force, progress=progress
-        )
-        files.remember()
-        return image
-
-
 def _absence(paths: Paths, store: Store, name: str, *, force: bool) -> Plan:
     if name not in store.names():
         return Plan()
-    image = _present(store, name)
+    image = store.whole(name)
     used_by = users.of_image(paths, name)
     if used_by and not force:
         raise InUseError("image", name, used_by, hint="remove them first, or set force: true; they keep their layers")

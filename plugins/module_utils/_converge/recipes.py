@@ -5,20 +5,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._errors import OptionError
-from .._image.build import plan as build_plan
-from .._image.build.steps import NOTHING, Stage
-from .._image.store import Image
 from .._paths import Paths
-from . import building
 from .image_options import ACCESS, BUILD, CONFIG, REGISTRY
-from .sources import SOURCES, Containerfile, From, Source
+from .sources import SOURCES, From, Source
 
 _CONFIG = tuple(option.name for option in CONFIG)
 
@@ -48,21 +42,6 @@ class Recipe:
         for layer in self.layers:
             used = [layer.get("copy") or {}, *(layer.get("mounts") or [])]
             yield from ((part["from"], "") for part in used if "from" in part)
-
-    def stages(self, files: building.Source, base: Image) -> list[Stage]:
-        """What is built on the base, or what the Containerfile says. Its images must be there."""
-        if isinstance(self.source, Containerfile):
-            stages = files.stages(self.source.found)
-        else:
-            stages = [Stage(base, files.steps(self.layers))]
-        build_plan.check_secrets(stages, [secret["id"] for secret in self.secrets])
-        return stages
-
-    def key(self, files: building.Source) -> str:
-        """The digest of all that the image is made from."""
-        built = build_plan.fingerprint(self.stages(files, NOTHING))
-        what = [type(self.source).__name__, self.source.key(files.store), built, self.config]
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def recipe(paths: Paths, desired: dict[str, Any]) -> Recipe:

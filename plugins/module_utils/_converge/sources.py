@@ -12,20 +12,20 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from .._errors import NotFoundError, OptionError
 from .._image import archive, directory, layer, rootfs, template
-from .._image.build.steps import NOTHING
-from .._image.commit import commit
 from .._image.progress import Progress
 from .._image.reference import parse
-from .._image.store import Image, Store
+from .._image.store import NOTHING, Image, Store
 from .._paths import Paths
-from . import building, prepare
 from .files import File, OnTarget, file_of
 from .image_options import parse_template_options
 from .registries import Remote
+
+if TYPE_CHECKING:
+    from .building import Containerfile as Found
 
 Desired = Mapping[str, Any]
 _NO_FILE = OnTarget("")
@@ -217,10 +217,12 @@ class Containerfile(Source):
     """A text whose stages name their bases themselves."""
 
     option, verb, whole = "", "build from", False
-    found: building.Containerfile
+    found: Found
 
     @classmethod
     def of(cls, paths: Paths, desired: Desired) -> Containerfile:
+        from . import building
+
         found = building.Containerfile.of(desired)
         return cls(found.file, found)
 
@@ -248,6 +250,8 @@ class Container(Source):
 
     @classmethod
     def of(cls, paths: Paths, desired: Desired) -> Container:
+        from . import prepare
+
         name = desired["container"]
         spec = prepare.look(paths, name).spec
         if spec is None:
@@ -258,6 +262,8 @@ class Container(Source):
         return hashlib.sha256(f"{self.base} {rootfs.directory_key(self.upper)}".encode()).hexdigest()
 
     def make(self, store: Store, name: str, key: str, *, force: bool, progress: Progress) -> Image:
+        from .._image.commit import commit
+
         base = store.get(self.base)
         if base is None:
             raise OptionError("container", self.origin, "is of an image whose configuration this host has no more")

@@ -58,6 +58,9 @@ class Image:
     key: str = ""
 
 
+NOTHING = Image("scratch", "", ())
+
+
 class Work:
     """A writer's place in the store. What it pins stays until it ends, also before an image names it."""
 
@@ -162,6 +165,14 @@ class Store:
             if again == record:
                 raise
             return self.image(again) if again else None
+
+    def whole(self, name: str) -> Optional[Image]:
+        """By name, if all of it is there; one that is damaged is as good as none."""
+        try:
+            image = self.get(name)
+        except StoreError:
+            return None
+        return image if image is not None and all(map(self.has_layer, image.layers)) else None
 
     def need(self, name: str) -> Image:
         image = self.get(name)

@@ -19,7 +19,6 @@ NETWORKS = ("host", "none")
 SHARING = ("shared", "private", "locked")
 # Whence something is copied: a directory of the target, an image, or an earlier stage by its number.
 Origin = Union[Tree, Image, int]
-NOTHING = Image("scratch", "", ())
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any, Optional, Union
 
 from ..._errors import ContainerfileError
 from ..build.plan import State
-from ..build.steps import NOTHING, Stage
+from ..build.steps import Stage
 from ..build.tree import Tree
-from ..store import Image
+from ..store import NOTHING, Image
 from .instructions import Compiler
 from .outline import PROXIES, Base, Outline, needed, outline, platform_args
 from .source import Instruction, one, read

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import building, images, recipes
+from ansible_collections.vessel.host.plugins.module_utils._converge import building, builds, images, recipes
 from ansible_collections.vessel.host.plugins.module_utils._converge.image_options import (
     DIRECTIVES,
     OPTIONS,
@@ -40,7 +40,7 @@ def desired(**given):
 
 def key(store, **given):
     with building.Source(store, "app") as files:
-        return recipes.recipe(store.paths, desired(**{"from": "base", **given})).key(files)
+        return builds.key(recipes.recipe(store.paths, desired(**{"from": "base", **given})), files)
 
 
 def test_the_same_is_the_same_however_it_is_spelled(store):
