@@ -91,6 +91,8 @@ def _check_combination(desired: dict[str, Any], kind: str) -> None:
             if option in desired:
                 problem = "can't be with source: registry; build on the image, with from"
                 raise OptionError(option, desired[option], problem if told else "has no base; give from or source")
+    if kind != "registry" and "@" in desired["name"]:
+        raise OptionError("name", desired["name"], "has a digest, which only an image of a registry's can have")
     if desired.get("push") and kind == "registry":
         raise OptionError("push", True, "has nothing to push; the image is the registry's own")
     access = {option.name for option in ACCESS} if desired.get("push") else set()

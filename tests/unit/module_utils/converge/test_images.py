@@ -129,6 +129,8 @@ def test_an_image_that_only_has_to_be_there(paths, store):
         ({"source": "archive"}, "path: None is missing; source: archive needs it"),
         ({"source": "rootfs", "path": "/x", "archive_name": "y"}, "archive_name: 'y' can't be with source: rootfs"),
         ({"template": "debian"}, "template: 'debian' needs source: template"),
+        ({"name": f"x@sha256:{'a' * 64}", "from": "base"}, "name: 'x@sha256:aaaaaaaa"),
+        ({"push": True}, "push: True has nothing to push"),
         ({"layers": [{"run": "x"}]}, "layers: [{'run': 'x'}] has no base; give from or source"),
         ({"labels": {"a": "b"}}, "labels: {'a': 'b'} has no base; give from or source"),
         ({"source": "template", "template": "busybox", "from": "x"}, "from: 'x:latest' can't be with source: template"),
