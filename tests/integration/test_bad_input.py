@@ -98,8 +98,8 @@ BAD = """
   container: {name: "", image: bb}
 - words: [name, boolean, quotes]
   container: {name: on, image: bb}
-- words: [image, nothere, "vessel.host.image"]
-  container: {name: c, image: nothere}
+- words: [image, nothere, "pull: never"]
+  container: {name: c, image: nothere, pull: never}
 - words: [image, "'Upper'", lower case]
   container: {name: c, image: Upper}
 - words: [image, "1.1", quotes]
@@ -304,8 +304,8 @@ BAD = """
   image: {name: i, source: archive}
 - words: [path, /not/there.tar]
   image: {name: i, source: archive, path: /not/there.tar}
-- words: [from, no such image, ghost]
-  image: {name: i, from: ghost, layers: [{run: "true"}]}
+- words: [no such image, ghost, "pull: never"]
+  image: {name: i, from: ghost, pull: never, layers: [{run: "true"}]}
 - words: ["layers[0]", run, copy]
   image: {name: i, from: bb, layers: [{run: "true", env: {A: b}}]}
 - words: [missing, dest, layers]

@@ -191,7 +191,7 @@ def test_push(place: WarmPlace, registry: Registry, tmp_path: Path) -> None:
         refused = place.task("image", fails=True, push=True, **there)
         assert refused["msg"].startswith("push: True has nothing to push")
     gone = place.task("image", fails=True, push=True, force=True, **{**there, "from": "marked"})
-    assert gone["msg"].startswith(f"push {host}/shop/thing:1: {host}: ")
+    assert gone["msg"].startswith(f"image {host}/shop/thing:1: push {host}/shop/thing:1: {host}: ")
 
 
 def test_a_file_is_added_from_an_address(place: WarmPlace, registry: Registry) -> None:

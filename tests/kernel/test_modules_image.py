@@ -256,7 +256,7 @@ def test_a_used_image_stays_unless_forced_and_its_layers_then_too(base):
     ("args", "sentence"),
     [
         ({"pull": "never"}, "no such image: new:latest (pull: never forbids to fetch it)"),
-        ({}, "pull docker.io/library/new:latest: registry-1.docker.io: "),
+        ({}, "image new:latest: pull docker.io/library/new:latest: registry-1.docker.io: "),
         ({"from": "missing", "pull": "never"}, "no such image: missing:latest (pull: never forbids to fetch it)"),
         ({"cmd": "sh"}, "cmd: ['sh'] has no base; give from or source"),
         ({"source": "template"}, "template: None is missing; source: template needs it"),

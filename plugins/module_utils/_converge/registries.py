@@ -58,7 +58,7 @@ class Remote:
         try:
             yield
         except (NetworkError, RegistryError) as error:
-            raise RegistryError(f"{verb} {self}: {error.message}", hint=error.hint) from None
+            raise RegistryError(f"image {self.name}: {verb} {self}: {error.message}", hint=error.hint) from None
 
     @cached_property
     def _reference(self) -> Reference:
