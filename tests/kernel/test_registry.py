@@ -143,12 +143,6 @@ def by_skopeo_as_docker(peers, layout, text):
     peers.skopeo("copy", "-q", "--format=v2s2", "--dest-tls-verify=false", f"oci:{layout}:x", f"docker://{text}")
 
 
-def by_skopeo_with_zstd(peers, layout, text):
-    peers.skopeo(
-        "copy", "-q", "--dest-compress-format=zstd", "--dest-tls-verify=false", f"oci:{layout}:x", f"docker://{text}"
-    )
-
-
 def by_podman(peers, layout, text):
     peers.podman("pull", "-q", f"oci:{layout}:x")
     identity = peers.podman("images", "-q", "--no-trunc").splitlines()[0]
@@ -174,7 +168,7 @@ def by_umoci(peers, layout, text):
     by_skopeo(peers, copy, text)
 
 
-MADE_BY = [by_skopeo, by_skopeo_as_docker, by_skopeo_with_zstd, by_podman, by_buildah, by_umoci]
+MADE_BY = [by_skopeo, by_skopeo_as_docker, by_podman, by_buildah, by_umoci]
 
 
 @pytest.mark.parametrize("make", MADE_BY, ids=[make.__name__ for make in MADE_BY])

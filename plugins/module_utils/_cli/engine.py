@@ -176,6 +176,7 @@ def _image() -> None:
         ustar,
         verify,
         writers,
+        zstd,
     )
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Iterator
-from typing import IO, cast
 
 from .._errors import StoreError
+from . import zstd
 from .pack import Writable
 from .tarstream import CHUNK, Readable
 
@@ -96,49 +96,7 @@ def decompressed(stream: Readable, name: str) -> Iterator[Readable]:
     if head.startswith(_GZIP):
         yield _Gunzip(whole, name)
     elif head == _ZSTD:
-        with _zstd(whole, name) as plain:
-            yield plain
+        with contextlib.ExitStack() as inner:
+            yield inner.enter_context(zstd.decompressed(whole, name))
     else:
         yield whole
-
-
-@contextlib.contextmanager
-def _zstd(stream: Readable, name: str) -> Iterator[Readable]:
-    import shutil
-    import subprocess
-    import tempfile
-
-    program = shutil.which("zstd")
-    if program is None:
-        raise StoreError(f"{name} is compressed with zstd", hint="install zstd on the target, or save it with gzip")
-    with tempfile.TemporaryFile(dir="/var/tmp") as file:  # its own reads are no match for our one thread
-        for block in iter(lambda: stream.read(CHUNK), b""):
-            file.write(block)
-        file.seek(0)
-        process = subprocess.Popen(
-            [program, "--decompress", "--stdout", "--quiet"],
-            stdin=file,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        stdout = cast(IO[bytes], process.stdout)
-        try:
-            yield _Checked(process, name)
-        finally:
-            stdout.close()  # it gets SIGPIPE when somebody lost interest
-            process.wait()
-
-
-class _Checked:
-    """A program's output, whose end counts only when the program ended well."""
-
-    def __init__(self, process: object, name: str) -> None:
-        self._process = process
-        self._name = name
-
-    def read(self, size: int = -1, /) -> bytes:
-        process = self._process
-        data: bytes = process.stdout.read(size)  # type: ignore[attr-defined]
-        if not data and size and process.wait():  # type: ignore[attr-defined]
-            raise StoreError(f"{self._name} is damaged, or cut short")
-        return data

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import gzip
 import io
+import os
 import random
 import shutil
 import subprocess
@@ -244,6 +246,35 @@ def test_zstd_by_its_own_program():
     assert plain(packed) == DATA * 100
     with pytest.raises(StoreError, match="the blob is damaged, or cut short"):
         plain(packed[:-9])
+
+
+def read_all(packed):
+    with decompressed(packed, "the blob") as stream:
+        while stream.read(1 << 16):
+            pass
+
+
+@pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
+def test_zstd_is_a_stream():
+    """What is large is read as it comes, what fails is told, and who reads no further waits for nobody."""
+    packed = subprocess.run(["zstd", "-c"], input=os.urandom(1 << 23), capture_output=True, check=True).stdout
+
+    class Breaking(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > 1 << 22:
+                raise OSError(errno.EIO, "broken")
+            return super().read(size)
+
+    with pytest.raises(OSError, match="broken"):
+        read_all(Breaking(packed))
+    source = io.BytesIO(packed)
+    with decompressed(source, "the blob") as stream:
+        assert len(stream.read(1 << 16)) > 0
+        assert source.tell() < len(packed)
+    for damaged in (packed[:-5], packed[:100] + bytes([packed[100] ^ 1]) + packed[101:]):
+        with pytest.raises(StoreError, match="the blob is"):
+            read_all(io.BytesIO(damaged))
+    assert not [line for line in threading.enumerate() if line.name == "zstd"]
 
 
 def test_zstd_without_its_program(monkeypatch):

@@ -11,7 +11,9 @@ import gzip
 import io
 import json
 import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import (
@@ -437,3 +439,12 @@ def test_progress(get, server, app, tmp_path):
     assert [line for line in told if large in line][-2:] == [f"{large} {len(LARGE)} {len(LARGE)}", f"{large} unpacked"]
     get(progress=File())
     assert (tmp_path / "told").read_text().splitlines()[len(told) :] == [f"{digest(SMALL)} exists", f"{large} exists"]
+
+
+@pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
+def test_layers_that_zstd_has_packed(server, get, store):
+    packed = subprocess.run(["zstd", "-c"], input=LARGE, capture_output=True, check=True).stdout
+    server.image("app", "zstd", [(gzip.compress(SMALL), SMALL), (packed, LARGE)])
+    image = get("app:zstd")
+    assert image.layers == (digest(SMALL), digest(LARGE))
+    assert os.path.getsize(f"{store.layer_path(digest(LARGE))}/large") == 3 << 20
