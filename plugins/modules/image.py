@@ -591,7 +591,7 @@ image:
       elements: str
       returned: always
     created:
-      description: When an image that was loaded was made; empty for one of our own.
+      description: When an image from elsewhere was made, as it says itself; when one of our own got its name.
       type: str
       returned: always
     architecture:

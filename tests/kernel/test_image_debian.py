@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._image import archive, build, config, pack, template
+from ansible_collections.vessel.host.plugins.module_utils._image import archive, config, pack, template
+from ansible_collections.vessel.host.plugins.module_utils._image.build.make import build
+from ansible_collections.vessel.host.plugins.module_utils._image.build.steps import Copy, Stage
 from ansible_collections.vessel.host.plugins.module_utils._image.copy import OVERLAY_OPTIONS
-from ansible_collections.vessel.host.plugins.module_utils._image.store import Image, Store
+from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
 from ansible_collections.vessel.host.plugins.module_utils._kernel.overlay import open_overlay
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
@@ -129,9 +131,8 @@ def test_a_second_run_does_nothing(store, image):
     key = template.key("debian", {"docs": True, "packages": ["iputils-ping"]})
     before = time.monotonic()
     assert store.layer_for(key) == image.layers[0]
-    steps = [{"copy": {"content": "x", "dest": "/x"}}]
-    built = build.build(store, "app:1", Image("debian", "", image.layers), steps, {}, None)
-    again = build.build(store, "app:1", Image("debian", "", image.layers), steps, {}, None)
+    stages = [Stage(image, (Copy("layers[0]", "copy", dest="/x", inline=(("", "x"),)),))]
+    built, again = (build(store, "app:1", stages, {}, None) for dummy in range(2))
     assert built.id == again.id
     assert time.monotonic() - before < 5
     assert digest(store.configuration(built)) == built.id

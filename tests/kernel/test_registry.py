@@ -201,7 +201,9 @@ def test_a_password(store, guarded, peers, layout, tmp_path, monkeypatch):
     by_skopeo(peers, layout, text)
     with pytest.raises(RegistryError, match=r"it wants to know who asks \(401\) \(it may be private"):
         fetch(store, text)
-    with pytest.raises(RegistryError, match=r"it wants to know who asks \(401\) \(are they those for") as caught:
+    with pytest.raises(
+        RegistryError, match=r"it wants to know who asks \(401\) \(the credentials were refused: are they those for"
+    ) as caught:
         fetch(store, text, username="joe", password="wrong guess")
     assert "wrong guess" not in str(caught.value)
     image = fetch(store, text, username="joe", password="hunter2")

@@ -49,7 +49,10 @@ class Containerfile:
         rest = (context, dict(desired.get("build_args") or {}), desired.get("target", ""))
         if "\n" in given:
             return cls(given, _INLINE, "", *rest)
-        path = os.path.join(context or "/", os.path.expanduser(given)) if given else _default(context)
+        given = os.path.expanduser(given)
+        if given and not context and not given.startswith("/"):
+            raise OptionError("containerfile", given, "is relative to context, which is missing")
+        path = os.path.join(context, given) if given else _default(context)
         return cls(_read(path), os.path.basename(path), path, *rest)
 
     def bases(self) -> list[Base]:
@@ -80,6 +83,7 @@ def _default(context: str) -> str:
 
 
 def _read(path: str) -> str:
+    _check_file("containerfile", path)
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return file.read()
@@ -87,6 +91,12 @@ def _read(path: str) -> str:
         raise OptionError("containerfile", path, "is no UTF-8 text") from None
     except OSError as error:
         raise OptionError("containerfile", path, f"can't be read: {os.strerror(error.errno or 0)}") from None
+
+
+def _check_file(option: str, path: str) -> None:
+    """Who opens a FIFO waits for a writer, and a device may have no end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OptionError(option, path, "is no file")
 
 
 def contents(secrets: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
@@ -97,6 +107,7 @@ def contents(secrets: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
 def _content(secret: Mapping[str, Any], option: str) -> bytes:
     if "src" not in secret:
         return str(secret["value"]).encode("utf-8", "surrogateescape")
+    _check_file(option, secret["src"])
     try:
         with open(secret["src"], "rb") as file:
             data = file.read(_SECRET_MAX + 1)

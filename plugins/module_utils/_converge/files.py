@@ -26,6 +26,8 @@ class OnTarget:
         """The digest of what is in it."""
         if not os.path.exists(self.name):
             raise OptionError("path", self.name, "is not on the target; copy it there first, or give src")
+        if not os.path.isfile(self.name) and not os.path.isdir(self.name):
+            raise OptionError("path", self.name, "is neither a file nor a directory")
         return rootfs.key(self.name, store)
 
     def lacks(self) -> str:

@@ -77,6 +77,7 @@ _ONLY = {
     **{option.name: ("registry", "from", "containerfile") for option in REGISTRY},
     **{option.name: ("containerfile",) for option in BUILD},
 }
+_SCRATCH = "scratch:latest"
 _ON_A_BASE = ("layers", "secrets", *_CONFIG)
 
 
@@ -93,8 +94,16 @@ def _check_combination(desired: dict[str, Any], kind: str) -> None:
                 raise OptionError(option, desired[option], problem if told else "has no base; give from or source")
     if kind != "registry" and "@" in desired["name"]:
         raise OptionError("name", desired["name"], "has a digest, which only an image of a registry's can have")
+    for option, other in (("username", "password"), ("password", "username"), ("client_key", "client_cert")):
+        if option in desired and other not in desired:
+            raise OptionError(other, None, f"is missing; {option} needs it")
+    if desired["name"] == _SCRATCH:
+        raise OptionError("name", "scratch", "stands for no image in a Containerfile; choose another one")
+    if desired.get("from") == desired["name"] and set(desired) & set(_ON_A_BASE):
+        raise OptionError("from", desired["from"], "is the image itself, which would grow with every run")
     if desired.get("push") and kind == "registry":
-        raise OptionError("push", True, "has nothing to push; the image is the registry's own")
+        hint = "name the registry in name, and the image that is here in from"
+        raise OptionError("push", True, "has nothing to push; the image is the registry's own", hint=hint)
     access = {option.name for option in ACCESS} if desired.get("push") else set()
     for option, kinds in _ONLY.items():
         if option in desired and kind not in kinds and option not in access:

@@ -26,7 +26,6 @@ def commit(store: Store, base: Image, upper: str, name: str, key: str, *, create
         rootfs.copy(upper, directory)
         clean(directory, [store.layer_path(layer) for layer in base.layers])
         diff_id, size = pack.measure(directory)
-        diff_id, size = pack.measure(directory)
         work.adopt(directory, diff_id, size)
         value = store.raw(base)
         value["rootfs"] = {**value["rootfs"], "diff_ids": [*base.layers, diff_id]}

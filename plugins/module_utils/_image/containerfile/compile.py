@@ -59,7 +59,7 @@ def _wanted(stages: list[Outline], file: str, target: str) -> list[Outline]:
     except LookupError as error:
         line = stages[-1].instruction.line
         raise ContainerfileError(
-            file, line, f"there is no stage {target!r} to be the target; there are {error}"
+            file, line, f"there is no stage {target!r} to be the target; its stages are {error}"
         ) from None
 
 

@@ -170,7 +170,7 @@ class Authenticator:
 
 def login_hint(auth: Authenticator) -> str:
     if auth.credentials:
-        return f"are they those for {auth.host}, and may they do this?"
+        return f"the credentials were refused: are they those for {auth.host}, and may they do this?"
     return "it may be private, or not be there at all; give username and password, or auth_file"
 
 

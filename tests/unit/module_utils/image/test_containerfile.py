@@ -422,7 +422,7 @@ def test_what_is_wrong_is_told_with_its_line(text, line, problem):
 
 
 def test_a_target_that_is_no_stage():
-    with pytest.raises(ContainerfileError, match="there is no stage 'x' to be the target; there are files, build"):
+    with pytest.raises(ContainerfileError, match="there is no stage 'x' to be the target; its stages are files, build"):
         compiled(STAGES, target="x")
 
 

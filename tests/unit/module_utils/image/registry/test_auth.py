@@ -149,7 +149,7 @@ def test_an_identity_token_is_posted_and_never_in_an_address(client, name, serve
 @pytest.mark.parametrize(
     ("answer", "settings", "sentence"),
     [
-        (Answer(401), JOE, "refuses the username and password .are they those for"),
+        (Answer(401), JOE, "refuses the username and password .the credentials were refused: are they those for"),
         (Answer(403), {}, "refuses a token to who has no username .it may be private"),
         (Answer(200, b"<html>"), {}, r"gave no token \(status 200\)"),
         (Answer(200, b"[]"), {}, r"gave no token"),
@@ -184,7 +184,9 @@ def test_a_password_goes_to_no_realm_without_tls(realm, sentence):
 
 def test_a_wrong_password_is_shown_once(client, name, server):
     server.rule("", Answer(401, b"", {"WWW-Authenticate": 'Basic realm="x"'}))
-    with pytest.raises(RegistryError, match=r"\(401\) \(are they those for .*, and may they do this\?\)"):
+    with pytest.raises(
+        RegistryError, match=r"\(401\) \(the credentials were refused: are they those for .*, and may they do this\?\)"
+    ):
         client(**JOE).manifest(name())
     assert len(server.requests("manifests")) == 2
 
