@@ -22,7 +22,7 @@ from ansible_collections.vessel.host.plugins.module_utils._image import layer, p
 from ansible_collections.vessel.host.plugins.module_utils._image.copy import OVERLAY_OPTIONS
 from ansible_collections.vessel.host.plugins.module_utils._kernel.overlay import open_overlay
 
-from ..image_tars import Layout, digest, entry, folder, hard, link, listing, named, tar
+from ..image_tars import Layout, digest, entry, extract, folder, hard, link, listing, named, tar
 
 pytestmark = pytest.mark.root
 
@@ -502,7 +502,7 @@ def test_umoci_unpacks_the_same(empty, tmp_path):
     manifest["config"] = layout.blob({"architecture": "amd64", "config": {}, **config}, manifest["config"]["mediaType"])
     image = named(layout.blob(manifest, image["mediaType"]), "all")
     with tarfile.open(fileobj=io.BytesIO(layout.tar(image))) as archive:
-        archive.extractall(tmp_path / "oci", filter="fully_trusted")
+        extract(archive, tmp_path / "oci")
     command = ["umoci", "unpack", "--image", f"{tmp_path}/oci:all", str(tmp_path / "bundle")]
     subprocess.run(command, check=True, capture_output=True)
     ours = []

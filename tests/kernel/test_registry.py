@@ -30,7 +30,7 @@ from ansible_collections.vessel.host.plugins.module_utils._image.store import St
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 from .. import signing
-from ..image_tars import Layout, digest, docker_archive, entry, folder, hard, link, listing, tar
+from ..image_tars import Layout, digest, docker_archive, entry, extract, folder, hard, link, listing, tar
 from .registry_world import Authority, Peers, hub, needs_peers, run
 
 pytestmark = [pytest.mark.root, needs_peers]
@@ -97,7 +97,7 @@ def layout(tmp_path_factory):
     descriptor["annotations"] = {"org.opencontainers.image.ref.name": "x"}
     path = tmp_path_factory.mktemp("layout") / "layout"
     with tarfile.open(fileobj=io.BytesIO(made.tar(descriptor))) as archived:
-        archived.extractall(path, filter="fully_trusted")
+        extract(archived, path)
     return path
 
 
