@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from .._cgroup.manager import open_manager
@@ -24,23 +24,10 @@ from .._kernel.file import remove_tree
 from .._kernel.openat2 import open_in_root
 from .._monitor.process import descendants
 from .._paths import Paths
-from . import identity, running
+from . import running
+from .processes import Request, process
 
 _PREFIX = "exec-"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to run, and how; empty means as the container's own process."""
-
-    argv: Sequence[str]
-    user: str = ""
-    chdir: str = ""
-    env: Mapping[str, str] = field(default_factory=dict)
-    stdin: Optional[bytes] = None
-    tty: bool = False
-    detach: bool = False
-    timeout: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -63,33 +50,6 @@ def exists(paths: Paths, name: str, path: str) -> bool:
         return True
 
 
-def process(paths: Paths, name: str, request: Request) -> dict[str, Any]:
-    """The request as config.json's ``process``."""
-    base: dict[str, Any] = running.config(paths, name)["process"]
-    env = dict(item.partition("=")[::2] for item in base.get("env", []))
-    result = {**base, "args": list(request.argv), "terminal": request.tty, "cwd": request.chdir or base["cwd"]}
-    if request.user:
-        who = _identity(paths, name, request.user)
-        result["user"] = {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups)}
-        env["HOME"] = who.home
-        result["capabilities"] = _capabilities(base.get("capabilities", {}), root=who.uid == 0)
-    result["env"] = [f"{key}={value}" for key, value in {**env, **request.env}.items()]
-    return result
-
-
-def _identity(paths: Paths, name: str, user: str) -> identity.Identity:
-    root = [f"/proc/{running.pid_of(paths, name)}/root"]
-    passwd, group = (identity.read_file(root, f"/etc/{file}") for file in ("passwd", "group"))
-    return identity.resolve(user, (), passwd, group)
-
-
-def _capabilities(base: Mapping[str, list[str]], *, root: bool) -> dict[str, list[str]]:
-    """The container's bounding set; held from the start by root alone (capabilities(7))."""
-    bounding = list(base.get("bounding", []))
-    held = bounding if root else []
-    return {"bounding": bounding, "effective": held, "permitted": held}
-
-
 def execute(paths: Paths, name: str, request: Request) -> Outcome:
     """Run it to its end, or until it started when it is detached; StartError when it could not be started."""
     running.pid_of(paths, name)
@@ -102,7 +62,7 @@ def execute(paths: Paths, name: str, request: Request) -> Outcome:
             json.dump(spec, file)
         command = [f"{paths.bin}/vessel-runtime", "--root", paths.runtime, "--log", log, "--log-format", "json"]
         command += ["exec", "--process", spec_file, "--pid-file", pid_file, *(["--detach"] if request.detach else [])]
-        outcome = _run([*command, name], paths, name, request, pid_file)
+        outcome = _run([*command, paths.instance(name)], paths, name, request, pid_file)
         # The runtime's exit code may be the command's own; the file is there when the command has run.
         if not os.path.exists(pid_file):
             raise _not_started(_read(log), f"exec in {name}: {outcome.stderr.strip() or outcome.rc}")

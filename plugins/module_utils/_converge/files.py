@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Union
 
-from .._errors import OptionError
+from .._errors import OptionError, VesselError
 from .._image import rootfs
 from .._image.store import Store
-from .sent import Content
+from .._options.sent import Content
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class OnTarget:
         """What has to be sent before it can be read: nothing."""
         return ""
 
-    def opened(self) -> str:
+    @contextmanager
+    def opened(self) -> Iterator[str]:
         """Where it can be read."""
-        return self.name
+        yield self.name
 
     def remember(self, store: Store) -> None:
         """It was made from this: its key need not be made again while the file is what it is."""
@@ -59,13 +61,19 @@ class OnController:
     def lacks(self) -> str:
         return "" if self.content.path else self.name
 
-    def opened(self) -> str:
+    @contextmanager
+    def opened(self) -> Iterator[str]:
+        """Errors speak of what the task has, and not of where that was sent."""
         if not self.content.path:
             problem = "was not sent, for what was made of it was there, and has gone meanwhile; run the task again"
             raise OptionError("src", self.name, problem)
         if rootfs.key(self.content.path) != self.content.known():
             raise OptionError("src", self.name, "was changed on the controller while it was sent; run the task again")
-        return self.content.path
+        try:
+            yield self.content.path
+        except VesselError as error:
+            error.message = error.message.replace(self.content.path, self.name)
+            raise
 
     def remember(self, store: Store) -> None:
         """It goes with the task."""

@@ -1,7 +1,8 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The installation's nftables table, rendered from all that is declared and read back from the kernel.
+"""The installation's nftables tables, rendered from all that is declared and read back from the kernel: one for what
+is routed, and one for what passes between the containers of a network where a network says who may talk to whom.
 
 The kernel prints rules in words of its own, so two digests are kept of the last write: of what we asked for, and of
 what the kernel then showed. The first says that the declaration changed, the second that somebody else was there.
@@ -16,14 +17,15 @@ from typing import Any, Optional
 
 from .._errors import DependencyError
 from .._kernel.file import write_atomic
-from .._network import conntrack, nft_compare, nftables
+from .._network import conntrack, nft_compare, nftables, policy
 from .._network.bridge import Difference
 from .._network.dump import Reader
 from .._network.model import Endpoint, Network, Port
 from .._network.nftables import Target
-from .._paths import Paths
+from .._network.policy import Member
+from .._options.network import to_model
+from .._paths import Paths, container_of
 from . import store
-from .network_options import to_model
 from .plan import Plan, Step
 
 
@@ -38,37 +40,57 @@ def networks(paths: Paths) -> dict[str, Network]:
 
 
 def endpoint_files(paths: Paths) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(container, what the container's converger wrote of its attachments)."""
-    directory = f"{paths.run}/endpoints"
+    """(container, what the container's converger wrote of its attachments); ``other`` of it where its name stands for
+    another instance than that one."""
+    directory = os.path.dirname(paths.endpoints("x"))
     try:
-        names = sorted(os.listdir(directory))
+        files = sorted(os.listdir(directory))
     except FileNotFoundError:
         return
-    for name in names:
-        if not name.endswith(".json"):
+    for file in files:
+        instance, dummy, kind = file.rpartition(".")
+        if kind != "json":
             continue
+        name = container_of(instance)
         try:
-            with open(f"{directory}/{name}", encoding="utf-8") as file:
-                yield name[: -len(".json")], json.load(file)
+            with open(f"{directory}/{file}", encoding="utf-8") as stream:
+                yield name if paths.instance(name) == instance else other(name), json.load(stream)
         except (FileNotFoundError, ValueError):
             continue  # it went while we read, or it is to be written anew
 
 
+def other(name: str) -> str:
+    """What stands for the other instance of a container, among the names of those that count."""
+    return f"+{name}"
+
+
+def is_other(key: str) -> bool:
+    return key.startswith("+")
+
+
+def seen(paths: Paths, key: str) -> tuple[Paths, str]:
+    """(where its container's name stands for the instance that the key stands for, that name)."""
+    if not is_other(key):
+        return paths, key
+    return paths.seen_with(paths.other_instance(key[1:])), key[1:]
+
+
 def endpoints(paths: Paths, network: str = "") -> list[Endpoint]:
     """All attachments, or those to one network."""
-    found = [
-        Endpoint(**{**body, "aliases": tuple(body.get("aliases", ()))})
-        for entry in dict(endpoint_files(paths)).values()
-        for body in entry.get("endpoints", [])
-    ]
+    found = [endpoint for dummy, entry in endpoint_files(paths) for endpoint in _endpoints(entry)]
     return [endpoint for endpoint in found if network in ("", endpoint.network)]
+
+
+def _endpoints(entry: dict[str, Any]) -> Iterator[Endpoint]:
+    for body in entry.get("endpoints", []):
+        yield Endpoint(**{**body, "aliases": tuple(body.get("aliases", ()))})
 
 
 def targets(paths: Paths) -> list[Target]:
     """Where each published port of a running container leads."""
     found = []
-    for entry in dict(endpoint_files(paths)).values():
-        if not entry.get("running"):
+    for key, entry in endpoint_files(paths):
+        if is_other(key) or not entry.get("running"):
             continue
         ports = [Port(**body) for body in entry.get("ports", [])]
         addresses = _addresses(entry.get("endpoints", []))
@@ -102,20 +124,60 @@ def render(paths: Paths, known: Optional[dict[str, Network]] = None) -> list[dic
     known = networks(paths) if known is None else known
     declared = [known[name] for name in sorted(known)]
     wanted = targets(paths)
+    if not (declared or wanted):
+        return []
     owner = f"the installation at {paths.root}" if paths.root else "the installation of this host"
-    return nftables.render(paths.nft_table, declared, wanted, owner=owner) if declared or wanted else []
+    rules = nftables.render(paths.nft_table, declared, wanted, owner=owner)
+    return [*rules, *policy.render(paths.nft_table, declared, members(paths, declared))]
+
+
+def members(paths: Paths, declared: Iterable[Network]) -> list[Member]:
+    """The containers on networks that say who may talk to whom."""
+    asking = {network.name for network in declared if network.allow is not None}
+    found = []
+    for key, entry in endpoint_files(paths) if asking else ():
+        on = [endpoint for endpoint in _endpoints(entry) if endpoint.network in asking]
+        spec = _spec(paths, key) if on else {}
+        for endpoint in on:
+            found.append(
+                Member(
+                    endpoint.network,
+                    endpoint.peer,
+                    endpoint.mac,
+                    tuple(address.partition("/")[0] for address in endpoint.addresses()),
+                    (endpoint.container, *endpoint.aliases),
+                    spec.get("labels") or {},
+                )
+            )
+    return found
+
+
+def _spec(paths: Paths, key: str) -> dict[str, Any]:
+    """What an attachment's container is declared as, or the other instance of it was made from."""
+    if not is_other(key):
+        return store.read_spec(paths, "containers", key) or {}
+    its, name = seen(paths, key)
+    try:
+        with open(f"{its.bundle(name)}/applied.json", encoding="utf-8") as file:
+            body = json.load(file)
+            return body if isinstance(body, dict) else {}
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def differences(paths: Paths) -> list[Difference]:
     """What of the table is not as declared."""
-    wanted = render(paths)
-    return _compare(wanted, _present(paths, needed=bool(wanted)), _last(paths))
+    wanted, last = render(paths), _last(paths)
+    return _compare(wanted, _present(paths, wanted, last, needed=bool(wanted)), last)
 
 
-def _present(paths: Paths, *, needed: bool) -> list[Any]:
-    """The table as it is. Who declares no network does not miss the program nft."""
+def _present(paths: Paths, wanted: list[Any], last: dict[str, Any], *, needed: bool) -> list[Any]:
+    """The tables as they are. Who declares no network does not miss the program nft."""
     try:
-        return nftables.read(paths.nft_table)
+        present = nftables.read(paths.nft_table)
+        if policy.is_in(wanted) or last.get("policy"):
+            present += nftables.read(paths.nft_table, policy.FAMILY)
+        return present
     except DependencyError:
         if needed:
             raise
@@ -144,18 +206,22 @@ def _stale(wanted: list[Any], present: list[Any], last: dict[str, Any]) -> str:
 def sync(paths: Paths) -> bool:
     """Make the table as declared, in one transaction; True when something was to do."""
     with store.lock(paths, "firewall", "table"):
-        wanted = render(paths)
-        present = _present(paths, needed=bool(wanted))
-        if not _stale(wanted, present, _last(paths)):
+        wanted, last = render(paths), _last(paths)
+        present = _present(paths, wanted, last, needed=bool(wanted))
+        if not _stale(wanted, present, last):
             return False
+        policed = policy.is_in(wanted)
         if wanted:
-            nftables.apply(wanted)
-            shown = nftables.digest(nftables.read(paths.nft_table))
-            body = {"asked": nftables.digest(wanted), "shown": shown}
+            change = policy.replacement(paths.nft_table, wanted, present) if policed or last.get("policy") else wanted
+            nftables.apply(change)
+            shown = nftables.digest(_present(paths, wanted, {}, needed=True))
+            body = {"asked": nftables.digest(wanted), "shown": shown, "policy": policed}
             os.makedirs(paths.run, 0o700, exist_ok=True)
             write_atomic(_file(paths), json.dumps(body).encode(), mode=0o600, durable=False)
         else:
             nftables.delete(paths.nft_table)
+            if last.get("policy"):
+                nftables.delete(paths.nft_table, policy.FAMILY)
             _forget(paths)
         _let_go(present, targets(paths))
         return True
@@ -176,9 +242,10 @@ def plan(paths: Paths, *, planned: Optional[dict[str, Network]] = None, changed:
     ``planned`` are the networks as they will be then; ``changed`` says that ports or attachments will be others.
     """
     wanted, last = render(paths), _last(paths)
-    present = _present(paths, needed=bool(wanted or planned or changed))
+    future = render(paths, planned) if planned is not None else []
+    present = _present(paths, wanted, last, needed=bool(wanted or planned or changed))
     drift = _compare(wanted, present, last)
-    coming = _compare(render(paths, planned), present, last) if planned is not None else []
+    coming = _compare(future, present, last) if planned is not None else []
     if not (drift or changed or coming):
         return Plan()
     found = drift or coming

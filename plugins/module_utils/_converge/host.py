@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
 from .._errors import MonitorError
 from .._image.store import Image, Store
@@ -21,9 +23,11 @@ from . import firewall
 if TYPE_CHECKING:
     from .._monitor.client import Client
 
+_Made = TypeVar("_Made")
+
 
 class Attachment:
-    """How a container is on its networks, and what it publishes: run/endpoints/NAME.json."""
+    """How a container is on its networks, and what it publishes: Paths.endpoints."""
 
     def __init__(self, endpoints: list[Endpoint], ports: list[Port], *, running: bool = False) -> None:
         self.endpoints = endpoints
@@ -50,12 +54,15 @@ class Host:
         self.paths = paths
         self.store = Store(paths)
         self._client: Optional[Client] = None
-        # In check mode a stack's images and networks may be declared and not be there yet.
-        self.coming_images: set[str] = set()
-        self.coming_volumes: set[str] = set()
+        self._made: dict[str, Any] = {}
+        # In check mode a stack's images and networks may be declared and not be there yet. Of an image that is to be
+        # made the id that it will have, where that is known and in the store.
+        self.coming_images: dict[str, Optional[str]] = {}
+        self.coming_volumes: dict[str, Mapping[str, Any]] = {}
         self.coming_containers: set[str] = set()
-        # Containers whose names, ports or addresses changed in this run: see attach.commit.
+        # Containers whose names, ports or addresses changed in this run, and networks whose names did: attach.commit.
         self.touched: set[str] = set()
+        self.touched_networks: set[str] = set()
         # How long a container may take to become what others wait for, in seconds.
         self.wait_timeout = 300.0
 
@@ -76,13 +83,36 @@ class Host:
 
     @cached_property
     def attachments(self) -> dict[str, Attachment]:
+        """By container; the other instance of one, where there are two, by the key that firewall.other has."""
         return {name: Attachment.parse(data) for name, data in firewall.endpoint_files(self.paths)}
+
+    def read_anew(self, *what: str) -> None:
+        """``snapshot``, ``attachments`` or ``taken``, when next asked for: somebody else may have changed it."""
+        for name in what:
+            self.__dict__.pop(name, None)
+
+    def once(self, key: str, make: Callable[[], _Made]) -> _Made:
+        """What ``make`` has returned when it was first asked for by this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: _Made = self._made[key]
+        return made
+
+    @cached_property
+    def taken(self) -> dict[str, set[str]]:
+        """By network, the addresses that somebody has; kept up to date by who allocates: see attach.taken."""
+        return {}
 
     @cached_property
     def _images(self) -> dict[str, Optional[Image]]:
         return {}
 
     def image(self, name: str) -> Optional[Image]:
+        """By name, or by id; a name that will move has moved already."""
+        coming = self.coming_images.get(name)
+        if coming:
+            found = self.image(coming)
+            return None if found is None else replace(found, name=name)
         if name not in self._images:
             self._images[name] = self.store.get(name)
         return self._images[name]
@@ -112,16 +142,16 @@ class Host:
 
     def save_attachment(self, name: str) -> None:
         """It lies on a file system that a reboot empties, so it need not reach the disk."""
-        directory = f"{self.paths.run}/endpoints"
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        data = json.dumps(self.attachments[name].to_json()).encode()
-        if not holds(f"{directory}/{name}.json", data):
-            write_atomic(f"{directory}/{name}.json", data, durable=False)
+        path, data = self.paths.endpoints(name), json.dumps(self.attachments[name].to_json()).encode()
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        if not holds(path, data):
+            write_atomic(path, data, durable=False)
 
-    def drop_attachment(self, name: str) -> None:
-        self.attachments.pop(name, None)
+    def drop_attachment(self, key: str) -> None:
+        self.attachments.pop(key, None)
+        its, name = firewall.seen(self.paths, key)
         try:
-            os.unlink(f"{self.paths.run}/endpoints/{name}.json")
+            os.unlink(its.endpoints(name))
         except FileNotFoundError:
             pass
 

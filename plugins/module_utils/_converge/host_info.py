@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any, Optional
 
 from .._cgroup.manager import ROOT, controllers, layout
@@ -17,13 +18,17 @@ from .._cgroup.offers import offers
 from .._errors import DependencyError, VesselError
 from .._kernel import apparmor, caps, probe, seccomp
 from .._kernel import namespaces as ns
-from .._network import library
+from .._network import library, policy
 from .._network import nftables as rules
-from .._network.model import Network, Port
+from .._network.model import Allow, End, Network, Port
 from .._network.nftables import Target
 from .._paths import Paths, booted_by_systemd
-from . import labels
-from .compile import INIT_HOST
+from .._volume.filesystem import find_program
+from .._volume.mount import HELPERS
+from . import drain_mark
+from .container import labels
+from .container.compile import INIT_HOST
+from .host_capacity import Watch, capacity
 from .host_lacks import lacks
 
 Facts = dict[str, Any]
@@ -58,16 +63,25 @@ FEATURES = {
 NAMESPACES_FLOOR = (3, 8)
 ENGINE_FLOOR = (5, 10)
 
+# What volumes on shared storage and of block devices are of.
+MOUNTABLE = ("nfs", "cifs", "ceph", "9p", "virtiofs", "ext4", "xfs", "btrfs")
+LOOP_CONTROL = "/dev/loop-control"
 LINKS = ("bridge", "veth", "macvlan", "ipvlan", "vxlan")
 TOOLS = ("nft", "ip", "mmdebstrap", "debootstrap", "zstd", "journalctl", "systemctl")
 JOURNAL = "/run/systemd/journal/socket"
 # A network with a published port, which asks of nftables all that networks do.
 _NETWORK = Network(name="probe", link="probe", subnet="192.0.2.0/24", subnet6="2001:db8::/64")
 _TARGETS = (Target(Port("0.0.0.0", 80, 80), "192.0.2.2"), Target(Port("127.0.0.1", 53, 53, "udp"), "192.0.2.2"))
+# Everything that may be asked of a network's policy.
+_ALLOW = (
+    Allow(End(("probe",)), End(), ("tcp", "udp", "sctp", "icmp")),
+    Allow(End(), End(), ("tcp", "udp"), ((80, 81),)),
+)
 
 
 def host_info(paths: Paths) -> Facts:
     """All facts, what is missing for which option, and whether the modules can work here at all."""
+    watch = Watch()
     facts: Facts = {
         "root": os.geteuid() == 0,
         "kernel": kernel(),
@@ -78,8 +92,9 @@ def host_info(paths: Paths) -> Facts:
         "security": security(),
         "supervisor": supervisor(paths),
         "tools": tools(),
-        "capacity": capacity(paths),
+        "drain": drain_mark.facts(paths),
     }
+    facts["capacity"] = capacity(paths, watch, existing(paths.state))  # last, for it looks at what idled meanwhile
     facts["missing"] = lacks(facts)
     # An entry for a module as a whole, and not for one of its options, stands in the way of everything.
     facts["ready"] = not any("." not in entry["option"] for entry in facts["missing"])
@@ -136,9 +151,19 @@ def filesystems(paths: Paths) -> Facts:
         "overlay": {"available": not problem, "problem": problem},
         "erofs": "erofs" in known or bool(probe.module("erofs")),
         "tmpfs": "tmpfs" in known,
+        "mountable": {fstype: mountable(fstype, known) for fstype in MOUNTABLE},
+        "loop": {"available": os.path.exists(LOOP_CONTROL), "mkfs": find_program("mkfs.ext4") or None},
         "idmapped_mounts": {"available": not idmap, "problem": idmap},
         "store": {"path": paths.state, "type": filesystem_of(store)},
     }
+
+
+def mountable(fstype: str, known: set[str]) -> Facts:
+    """Whether the kernel has it, and the program without which nothing mounts it; null where none is needed."""
+    kernel = fstype in known or bool(probe.module(fstype))
+    package = HELPERS.get(fstype)
+    helper = find_program(f"mount.{fstype}") or None
+    return {"available": kernel and bool(helper or not package), "kernel": kernel, "helper": helper, "package": package}
 
 
 def existing(path: str) -> str:
@@ -174,16 +199,30 @@ def nftables() -> Facts:
     """The program, its version, and the kernel's answer to rules like ours in a child's own network namespace."""
     path = shutil.which("nft")
     if path is None:
-        return {"available": False, "path": None, "version": None, "problem": "the program nft is not installed"}
+        lacking = {"available": False, "problem": "the program nft is not installed"}
+        return {**lacking, "path": None, "version": None, "bridge": lacking}
     shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.split()
     done, text = probe.in_child(_try_rules)
+    bridges, why = probe.in_child(_try_policy)
     version = next((word[1:] for word in shown if word[:1] == "v"), None)
-    return {"available": done, "path": path, "version": version, "problem": "" if done else text}
+    return {
+        "available": done,
+        "path": path,
+        "version": version,
+        "problem": "" if done else text,
+        "bridge": {"available": bridges, "problem": "" if bridges else why},
+    }
 
 
 def _try_rules() -> None:
     ns.unshare(ns.CLONE_NEWNET)
     rules.apply(rules.render("probe", [_NETWORK], _TARGETS))
+
+
+def _try_policy() -> None:
+    ns.unshare(ns.CLONE_NEWNET)
+    network = replace(_NETWORK, gateway="192.0.2.1", gateway6="2001:db8::1", allow=_ALLOW)
+    rules.apply(policy.render("probe", [network], []))
 
 
 def security() -> Facts:
@@ -251,20 +290,3 @@ def tools() -> Facts:
     found["python"] = platform.python_version()
     found["python_path"] = sys.executable
     return found
-
-
-def capacity(paths: Paths) -> Facts:
-    memory = {}
-    with open("/proc/meminfo") as file:
-        for line in file:
-            name, dummy, rest = line.partition(":")
-            memory[name] = int(rest.split()[0]) * 1024
-    disk = os.statvfs(existing(paths.state))
-    return {
-        "cpus": len(os.sched_getaffinity(0)),
-        "memory": memory["MemTotal"],
-        "memory_available": memory.get("MemAvailable", memory["MemFree"]),
-        "swap": memory["SwapTotal"],
-        "store_size": disk.f_blocks * disk.f_frsize,
-        "store_free": disk.f_bavail * disk.f_frsize,
-    }

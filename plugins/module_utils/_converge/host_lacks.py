@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._network import library
-from .limits import UNIFIED
-from .network_options import DRIVERS
+from .._options.limits import UNIFIED
+from .._options.network import DRIVERS
 
 Facts = dict[str, Any]
 Lack = dict[str, str]
@@ -124,10 +124,28 @@ def _filesystems(facts: Facts) -> Iterator[Lack]:
     if not filesystems["tmpfs"]:
         for option in ("container", "volume.driver"):
             yield _lack(option, "this kernel has no tmpfs", "use a kernel with CONFIG_TMPFS")
+    yield from _volumes(filesystems)
     store = filesystems["store"]
     if store["type"] in _NO_UPPERDIR or store["type"].startswith("fuse"):
         because = f"{store['path']} is on {store['type']}, which overlayfs can't write through"
         yield _lack("container", because, "put it on ext4, xfs or btrfs: mount one there")
+
+
+def _volumes(filesystems: Facts) -> Iterator[Lack]:
+    """Of the many types of file systems those alone that people ask for by name."""
+    for fstype in ("nfs", "cifs"):
+        found = filesystems["mountable"][fstype]
+        if not found["kernel"]:
+            yield _lack(
+                f"volume.fstype={fstype}", "this kernel has no such client", f"use one with the module {fstype}"
+            )
+        elif not found["helper"]:
+            because = f"the program mount.{fstype} is not installed"
+            yield _lack(f"volume.fstype={fstype}", because, f"install the package {found['package']}")
+    if not filesystems["loop"]["available"]:
+        yield _lack("volume.driver=loop", "there is no /dev/loop-control", "load the kernel's module loop")
+    elif not filesystems["loop"]["mkfs"]:
+        yield _lack("volume.driver=loop", "the program mkfs.ext4 is not installed", "install the package e2fsprogs")
 
 
 def _network(facts: Facts) -> Iterator[Lack]:
@@ -140,6 +158,9 @@ def _network(facts: Facts) -> Iterator[Lack]:
         if not network["nftables"]["path"]:
             remedy = "install the package nftables"
         yield _lack("network", f"nftables can't be used: {network['nftables']['problem']}", remedy)
+    elif not network["nftables"]["bridge"]["available"]:
+        because = f"nftables has no rules for bridges: {network['nftables']['bridge']['problem']}"
+        yield _lack("network.allow", because, "use a kernel with CONFIG_NF_TABLES_BRIDGE")
     for kind in ("bridge", "veth"):
         if not network["links"][kind]["available"]:
             because = f"a {kind} can't be made: {network['links'][kind]['problem']}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .._errors import VesselError, WaitError
+from .._errors import StartError, VesselError, WaitError
 from .host import Host
 
 # "done" and "started" hold when nothing more is to happen with the other; for the rest the supervisor is asked.
@@ -20,10 +20,14 @@ Errors = dict[str, Exception]
 
 @dataclass
 class Call:
-    """A request to the supervisor, and what is done here before and after it. ``op`` may be empty."""
+    """A request to the supervisor, and what is done here before and after it. ``op`` may be empty.
+
+    It is about the ``instance`` of the container, else about the one that counts by then.
+    """
 
     op: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
+    instance: str = ""
     before: Optional[Callable[[], Any]] = None
     after: Optional[Callable[[dict[str, Any]], Any]] = None
 
@@ -77,6 +81,7 @@ class _Run:
 
         Where errors are collected, only those that need the container, or its condition, do not begin.
         """
+        error = _named(error, name)
         if self.errors is None:
             self.error = self.error or error
         elif condition:
@@ -125,7 +130,8 @@ class _Run:
     def _ask(self, need: tuple[str, str]) -> None:
         name, condition = need
         self.asked.add(need)
-        number = self.host.client().submit("wait", name=name, until=_UNTIL[condition], timeout=self.timeout)
+        instance = self.host.paths.instance(name)
+        number = self.host.client().submit("wait", name=instance, until=_UNTIL[condition], timeout=self.timeout)
         self.requests[number] = (condition, name, None)
 
     def _met(self, name: str, condition: str, reply: dict[str, Any]) -> None:
@@ -146,7 +152,8 @@ class _Run:
                 self._failed(error, name)
                 return
             if call.op:
-                self.requests[self.host.client().submit(call.op, name=name, **call.fields)] = ("call", name, call)
+                instance = call.instance or self.host.paths.instance(name)
+                self.requests[self.host.client().submit(call.op, name=instance, **call.fields)] = ("call", name, call)
                 return
             if call.after is not None:
                 call.after({})
@@ -156,6 +163,13 @@ class _Run:
         if call is not None and call.after is not None:
             call.after(reply)
         self._next(name)
+
+
+def _named(error: Exception, name: str) -> Exception:
+    """Of one container among many: what its child could not do does not say whose it was."""
+    if isinstance(error, StartError):
+        error.message = f"container {name}: {error.message}"
+    return error
 
 
 def run(host: Host, jobs: list[Job], timeout: float, errors: Optional[Errors] = None) -> None:

@@ -14,24 +14,27 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
 from .._errors import InUseError, NotFoundError, OptionError
-from .._network import bridge, ipam
+from .._network import ipam, segment
 from .._network.model import Endpoint, Network
 from .._network.observe import Snapshot
 from .._network.rtnl import Rtnl
+from .._options import vxlan
+from .._options.network import OPTIONS, complete, to_model
 from .._paths import Paths
 from . import firewall, store, users
-from .network_options import OPTIONS, complete, to_model
 from .plan import Plan, Step
 
 KIND = "networks"
 Networks = dict[str, Network]
 # What an attached container has of its network: it must follow when one of these changes.
-_FOLLOWED = ("subnet", "gateway", "ip_range", "subnet6", "gateway6", "internal", "mtu")
+_FOLLOWED = ("driver", "subnet", "gateway", "ip_range", "subnet6", "gateway6", "internal", "mtu")
 # Which options the kernel's values come from.
 _SHOWN = {
     "mtu": {"mtu"},
     "addresses": {"subnet", "gateway", "subnet6", "gateway6"},
     "sysctl": {"internal", "ipv6"},
+    "vxlan": {"driver", "vni", "port", "local", "device"},
+    "forwarding": {"driver", "peers", "local"},
 }
 
 
@@ -64,7 +67,8 @@ def plan(
     rest = [network for other, network in others.items() if other != name]
     routes = _routes(paths, name, seen)
     taken = [*routes, *(network.subnet for network in rest)]
-    spec = complete(desired, stored, name=name, tag=paths.tag, taken=taken, whole=whole)
+    spec = complete(desired, stored, name=name, tag=paths.tag, taken=taken, whole=whole, seen=seen)
+    vxlan.check_alone(name, spec, rest)
     _check_overlaps(spec, stored or {}, rest, routes)
     if stored is not None:
         _check_containers(paths, name, spec, stored)
@@ -177,7 +181,8 @@ def _look_again(
         if given.get("subnet"):
             raise
         taken = [*routes, *(network.subnet for network in rest.values())]
-        spec.update(complete({**given, "name": name}, None, name=name, tag=paths.tag, taken=taken, whole=True))
+        given = {**given, "name": name}
+        spec.update(complete(given, None, name=name, tag=paths.tag, taken=taken, whole=True, seen=seen))
         _check_overlaps(spec, {}, list(rest.values()), routes)
 
 
@@ -185,7 +190,8 @@ def _change(
     paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any], seen: Snapshot, others: Networks
 ) -> Plan:
     network = to_model(paths, name, spec)
-    changed = [option for option in OPTIONS if not option.same(spec[option.name], stored.get(option.name))]
+    before = {option.name: stored.get(option.name, option.default) for option in OPTIONS}
+    changed = [option for option in OPTIONS if not option.same(spec[option.name], before[option.name])]
     names = {option.name for option in changed}
     attached = firewall.endpoints(paths, name)
     follow = _follower(paths, name, names, attached)
@@ -208,9 +214,8 @@ def _change(
         firewall.sync(paths)
 
     for option in changed:
-        before, after = stored.get(option.name), spec[option.name]
-        result.add(_told(name, f"set {option.name}", option.name, before, after))
-    for drift in bridge.differences(network, seen):
+        result.add(_told(name, f"set {option.name}", option.name, before[option.name], spec[option.name]))
+    for drift in segment.differences(network, seen):
         # What follows from a changed option is told once, by the option.
         if not names & _SHOWN.get(drift.what.partition(" ")[0], set()):
             result.add(_told(name, f"mend {drift.what}", drift.what, drift.before, drift.after))
@@ -226,16 +231,17 @@ def _told(name: str, action: str, option: str, before: Any, after: Any) -> Step:
 
 def _follower(paths: Paths, name: str, changed: set[str], attached: list[Endpoint]) -> Callable[[], None]:
     """What brings the attached containers along."""
-    if not attached or not changed & set(_FOLLOWED):
+    if not attached or not changed & {*_FOLLOWED, "names"}:
         return lambda: None
-    from . import lifecycle
+    from .container import lifecycle
 
-    return lambda: lifecycle.readdress(paths, name)
+    follow = lifecycle.readdress if changed & set(_FOLLOWED) else lifecycle.rename
+    return lambda: follow(paths, name)
 
 
 def _ensure(network: Network, seen: Snapshot) -> None:
     with Rtnl() as rtnl:
-        bridge.ensure(rtnl, network, seen)
+        segment.ensure(rtnl, network, seen)
 
 
 def _absence(paths: Paths, name: str, stored: dict[str, Any] | None, seen: Snapshot, *, force: bool) -> Plan:
@@ -268,7 +274,7 @@ def removal(paths: Paths, name: str) -> Plan:
 
 def _detachment(paths: Paths, name: str, container: str) -> Plan:
     """The container's own plan with the network taken out of its declaration."""
-    from . import containers
+    from .container import containers
 
     spec = store.read_spec(paths, "containers", container) or {}
     networks = [entry for entry in spec.get("networks") or [] if entry["name"] != name]
@@ -279,7 +285,7 @@ def _detachment(paths: Paths, name: str, container: str) -> Plan:
 def _remove(paths: Paths, network: Network) -> None:
     # The kernel first: while the spec is stored, a kill in between is mended by the next run.
     with Rtnl() as rtnl:
-        bridge.delete(rtnl, network)
+        segment.delete(rtnl, network)
     store.remove_spec(paths, KIND, network.name)
 
 
@@ -291,15 +297,31 @@ def info(paths: Paths, name: str, *, seen: Optional[Snapshot] = None) -> dict[st
     seen = seen or snapshot()
     network = to_model(paths, name, spec)
     link = seen.links.get(network.link)
+    endpoints = firewall.endpoints(paths, name)
     return {
         "name": name,
+        **{option.name: option.default for option in OPTIONS},
         **spec,
         "bridge": network.link,
         "present": link is not None,
         "up": bool(link and link.up),
         "addresses": sorted(seen.on(network.link)),
-        "containers": [_attachment(endpoint) for endpoint in firewall.endpoints(paths, name)],
+        "containers": [_attachment(endpoint) for endpoint in endpoints],
+        "members": _members(paths, endpoints),
     }
+
+
+def _members(paths: Paths, endpoints: list[Endpoint]) -> dict[str, Any]:
+    """The containers and their aliases, as the option ``names`` of other hosts takes them."""
+    found: dict[str, Any] = {}
+    for endpoint in endpoints:
+        labels = (store.read_spec(paths, "containers", endpoint.container) or {}).get("labels") or {}
+        addresses = [address.partition("/")[0] for address in endpoint.addresses()]
+        found[endpoint.container] = {"addresses": addresses, "labels": labels}
+        for alias in endpoint.aliases:
+            if alias != endpoint.container:
+                found.setdefault(alias, {"addresses": [], "labels": {}})["addresses"] += addresses
+    return found
 
 
 def _attachment(endpoint: Endpoint) -> dict[str, Any]:

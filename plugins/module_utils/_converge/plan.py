@@ -5,22 +5,13 @@
 
 from __future__ import annotations
 
-import enum
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from .._errors import VesselError
-
-
-class Cost(enum.IntEnum):
-    """What a change costs the running container. The order is the order of harm."""
-
-    live = 0  # the process does not notice
-    signal = 1  # the process gets a signal
-    restart = 2  # the process is started anew, its writable layer stays
-    recreate = 3  # the writable layer goes too
+from .._options.record import Cost
 
 
 @dataclass
@@ -41,16 +32,33 @@ class Step:
     # Done with the others and told to nobody: it finishes what they changed, or only waits.
     hidden: bool = False
     needs: str = ""  # a file of the controller's, which must be sent before the step can be done
+    manner: str = ""  # how the container is started anew, where not as ever
 
     def describe(self) -> str:
-        return f"{self.target}: {self.action} ({self.cost.name})" if self.option else f"{self.target}: {self.action}"
+        return f"{self.target}: {self.action} ({self.price})" if self.option else f"{self.target}: {self.action}"
+
+    @property
+    def subject(self) -> str:
+        """The target's name."""
+        return self.target.partition(" ")[2]
+
+    @property
+    def price(self) -> str:
+        """What it costs, in words."""
+        return f"{self.cost.name}, {self.manner}" if self.manner else self.cost.name
 
 
 @dataclass
 class Plan:
-    """Steps in the order in which they are done; empty when nothing is to change."""
+    """Steps in the order in which they are done; empty when nothing is to change.
+
+    ``left`` are those that stay done when another has failed: they can't be undone, or undoing failed. ``warnings``
+    are what the user should know of the declaration, whatever is to be done.
+    """
 
     steps: list[Step] = field(default_factory=list)
+    left: list[Step] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return any(self.shown())
@@ -67,9 +75,13 @@ class Plan:
 
     def extend(self, other: Plan) -> None:
         self.steps.extend(other.steps)
+        self.warnings.extend(other.warnings)
 
     def describe(self) -> list[str]:
         return [step.describe() for step in self.shown()]
+
+    def describe_left(self) -> list[str]:
+        return [step.describe() for step in self.left if not step.hidden]
 
     def needs(self) -> list[str]:
         """The files of the controller's that the steps can't be done without, each once."""
@@ -83,7 +95,7 @@ class Plan:
         before: dict[str, Any] = {}
         after: dict[str, Any] = {}
         for step in self.shown():
-            name = f"{step.option} ({step.cost.name})" if step.option else step.action
+            name = f"{step.option} ({step.price})" if step.option else step.action
             before.setdefault(step.target, {})[name] = step.before
             after.setdefault(step.target, {})[name] = step.after
         return {"before": before, "after": after}
@@ -91,15 +103,18 @@ class Plan:
     def apply(self) -> None:
         """Do every step; when one fails, undo those before it, last first. What undoing failed at travels along."""
         done: list[Step] = []
+        group: list[Step] = []
         try:
             for group in self.groups():
-                done.extend(group)
                 if group[0].batch is not None:
                     group[0].batch(group)
                 else:
                     group[0].do()
+                done.extend(group)
         except BaseException as error:
-            self._undo(done, error)
+            # The failed step undoes itself too: it may have been half done.
+            half = self._undo([step for step in group if step.undo], error)
+            self.left = self._undo(done, error) + half
             raise
 
     def groups(self) -> Iterator[list[Step]]:
@@ -111,16 +126,20 @@ class Plan:
                 yield list(steps)
 
     @staticmethod
-    def _undo(done: list[Step], cause: BaseException) -> None:
-        # The failed step undoes itself too: it may have been half done.
+    def _undo(done: list[Step], cause: BaseException) -> list[Step]:
+        """Those that stay done."""
+        left = []
         for step in reversed(done):
-            if step.undo is None:
-                continue
             try:
-                step.undo()
+                if step.undo is None:
+                    left.append(step)
+                else:
+                    step.undo()
             except Exception as error:
+                left.append(step)
                 if isinstance(cause, VesselError):
                     cause.undo_errors.append(error)
+        return left[::-1]
 
 
 class Staged(Plan):
@@ -134,17 +153,19 @@ class Staged(Plan):
         self._stages = stages
         self._plans = [stage(True) for stage in stages]
         super().__init__([step for plan in self._plans for step in plan])
+        self.warnings = [text for plan in self._plans for text in plan.warnings]
 
     def apply(self) -> None:
         done: list[Step] = []
         real: list[Plan] = []
         for stage, expected in zip(self._stages, self._plans):
+            plan = Plan()
             try:
                 plan = stage(False) if any(step for earlier in real for step in earlier) else expected
                 real.append(plan)
                 plan.apply()
             except BaseException as error:
-                self._undo(done, error)
+                self.left = self._undo(done, error) + plan.left
                 raise
             done.extend(plan.steps)
         self.steps = [step for plan in real for step in plan]

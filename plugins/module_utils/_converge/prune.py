@@ -6,19 +6,29 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .._errors import VesselError
 from .._image import housekeeping
 from .._image.store import Store
+from .._options.parse import parse_bool
+from .._options.record import Option
 from .._paths import Paths
 from . import firewall, networks, store, users, volumes
-from .options import Option
-from .parse import parse_bool
 from .plan import Plan, Step
 
 KINDS = ("containers", "images", "volumes", "networks", "build_cache")
 OPTIONS = tuple(Option(kind, parse_bool, "bool", default=False, shown_default=False) for kind in KINDS)
+
+
+def asked(given: Mapping[str, Any], desired: Mapping[str, Any]) -> list[str]:
+    """The kinds that a task asks for, by what it gave and what that means. A task that says nothing of any kind lacks
+    something."""
+    if all(given.get(kind) is None for kind in KINDS):
+        hint = f"set {', '.join(KINDS[:-1])} or {KINDS[-1]} to true"
+        raise VesselError("prune: nothing is asked for, so that nothing would ever go", hint=hint)
+    return [kind for kind in KINDS if desired[kind]]
 
 
 def plan(paths: Paths, kinds: Iterable[str]) -> tuple[Plan, dict[str, Any]]:
@@ -41,18 +51,18 @@ def plan(paths: Paths, kinds: Iterable[str]) -> tuple[Plan, dict[str, Any]]:
 
 def stopped(paths: Paths) -> list[str]:
     """Containers that ended, or never began, and that nobody is to start again."""
-    from . import prepare
+    from .container import prepare
 
     found = []
     for name in dict(users.specs(paths)):
         present = prepare.look(paths, name)
-        if not present.pid and present.status.get("status") not in ("restarting", "stopping"):
+        if not present.pid and not present.coming:
             found.append(name)
     return found
 
 
 def _containers(paths: Paths, names: list[str], result: Plan) -> None:
-    from . import containers
+    from .container import containers
 
     for name in names:
         result.extend(containers.plan(paths, {"name": name, "state": "absent"}))
@@ -60,13 +70,13 @@ def _containers(paths: Paths, names: list[str], result: Plan) -> None:
 
 def _images(paths: Paths, kinds: set[str], used: list[dict[str, Any]], result: Plan, going: dict[str, Any]) -> None:
     image_store = Store(paths)
-    named = {name for spec in used for name in users.images_of(spec)}
+    named = {name for spec in used for name in users.images_of(spec)} | users.images_of_stacks(paths)
     if "images" in kinds:
         going["images"] = [name for name in image_store.names() if name not in named]
-    keep, keep_cache = users.layers(paths, without=going["containers"]), "build_cache" not in kinds
+    keep, keep_cache = users.kept(paths, without=going["containers"]), "build_cache" not in kinds
     found = image_store.unused(keep_cache=keep_cache, keep=keep, without=going["images"])
     going["layers"] = [f"sha256:{layer}" for layer in found.layers]
-    going["space_reclaimed"] += sum(image_store.layer_size(layer) for layer in going["layers"])
+    going["space_reclaimed"] += sum(housekeeping.layer_size(image_store, layer) for layer in going["layers"])
     going["space_reclaimed"] += sum(housekeeping.cache_size(image_store, cache) for cache in found.caches)
 
     for name in going["images"]:
@@ -77,7 +87,7 @@ def _images(paths: Paths, kinds: set[str], used: list[dict[str, Any]], result: P
         step = Step(
             "layers",
             f"remove {len(found.layers)}{' and the caches of build steps' if found.caches else ''}",
-            lambda: image_store.collect(keep_cache=keep_cache, keep=users.layers(paths)),
+            lambda: image_store.collect(keep_cache=keep_cache, keep=users.kept(paths)),
             before=going["layers"],
             hidden=not (found.layers or found.caches),
         )
@@ -89,7 +99,7 @@ def _volumes(paths: Paths, used: list[dict[str, Any]], result: Plan, going: dict
     for name in store.names(paths, volumes.KIND):
         if name not in named:
             going["volumes"].append(name)
-            going["space_reclaimed"] += volumes.info(paths, name, usage=True)["usage"]
+            going["space_reclaimed"] += volumes.freed(paths, name)
             result.extend(volumes.removal(paths, name))
 
 

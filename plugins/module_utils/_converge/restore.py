@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Optional, TypeVar
 
 from .._errors import VesselError
 from .._monitor import status as s
-from .._paths import Paths
-from . import containers, firewall, jobs, lifecycle, networks, prepare, stacks, store, volumes
+from .._paths import Paths, container_of
+from . import firewall, jobs, networks, stacks, store, users, volumes
+from .container import containers, lifecycle, prepare, together
 from .host import Host
 from .jobs import Call, Job
 from .plan import Plan, Step
@@ -32,7 +33,7 @@ def restore(paths: Paths, *, boot: bool = False) -> tuple[list[str], list[Except
     With ``boot`` those alone that have not been started since the host was: what has ended has ended.
     A task that comes meanwhile waits for what it names, as for another task.
     """
-    run = _Run(Host(paths))
+    run = Run(Host(paths))
     _raise_nofile()  # a lock is a descriptor
     with contextlib.ExitStack() as held:
         for kind in sorted((prepare.KIND, networks.KIND, volumes.KIND)):
@@ -47,7 +48,7 @@ def _raise_nofile() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _restore(run: _Run, paths: Paths, *, boot: bool) -> None:
+def _restore(run: Run, paths: Paths, *, boot: bool) -> None:
     present = [prepare.look(paths, name) for name in _to_run(paths)]
     wanted = [each.name for each in present if not each.pid and not (boot and each.status)]
     if wanted:
@@ -56,19 +57,21 @@ def _restore(run: _Run, paths: Paths, *, boot: bool) -> None:
         run.converge(partial(volumes.plan, paths, {"name": name}))
     for name in store.names(paths, networks.KIND):
         run.converge(partial(_network, run.host, name))
+    run.host.read_anew("snapshot")  # it was taken before they were there
     run.converge(partial(firewall.plan, paths))
     run.containers(wanted)
 
 
 def shut_down(paths: Paths) -> tuple[list[str], list[Exception]]:
     """(what was stopped, what failed): who is waited for ends after who waits. What is declared stays as it is."""
-    host, needs = Host(paths), _needs(paths)
+    host = Host(paths)
     known = host.client().call("list")["containers"]
-    running = sorted(name for name, status in known.items() if status["status"] != s.EXITED)
+    live = sorted(instance for instance, status in known.items() if status["status"] != s.EXITED)
+    running = sorted({container_of(instance) for instance in live})
     stops = []
-    for name in running:
-        waiting = [(other, "done") for other in running if name in (needs.get(other) or {})]
-        stops.append(Job(name, [Call("stop")], waiting))
+    for name, waiting in to_stop(paths, running):
+        calls = [Call("stop", instance=instance) for instance in live if container_of(instance) == name]
+        stops.append(Job(name, calls, waiting))
     failed: jobs.Errors = {}
     jobs.run(host, stops, lifecycle.WAIT, failed)
     return [name for name in running if name not in failed], list(failed.values())
@@ -78,11 +81,13 @@ def _network(host: Host, name: str) -> Plan:
     return networks.plan(host.paths, {"name": name}, seen=host.snapshot, others=host.networks)
 
 
-class _Run:
+class Run:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.done: list[str] = []
         self.errors: list[Exception] = []
+        self.failed: jobs.Errors = {}  # the containers among what failed
+        self.unready: dict[str, Exception] = {}  # by a step's target: what it can't be started for
 
     def attempt(self, function: Callable[[], _T]) -> Optional[_T]:
         """What the function gives; None when it fails."""
@@ -101,38 +106,79 @@ class _Run:
         self.attempt(do)
 
     def containers(self, names: list[str]) -> None:
-        """All at once, as a stack's; but what fails for one is undone and told for that one alone."""
-        needs, whole = _needs(self.host.paths), Plan()
-        for name in (name for level in _levels(names, needs) for name in level):  # so they get the addresses they had
+        """All at once, as a stack's; but what fails for one is undone and told for that one alone. That one is to run
+        is remembered when it does, so that who was to be started and is not is known."""
+        whole = Plan()
+        for name, needs in to_start(self.host.paths, names):  # so they get the addresses they had
             desired = {"name": name, "state": "started"}
-            part = self.attempt(partial(containers.plan, self.host.paths, desired, host=self.host)) or Plan()
-            # Who was stopped stays so; who needs it comes up without.
-            wanted = [need for need in (needs.get(name) or {}).items() if need[0] in names]
-            whole.extend(stacks.with_needs(part, wanted))
-        for group in stacks.arrange(self.host, whole).groups():
+            part = self.attempt(partial(containers.plan, self.host.paths, desired, host=self.host))
+            if part is None:
+                target = f"container {name}"
+                self.unready[target] = self.errors[-1]
+                part = Plan([lifecycle.job_step(self.host, target, "start", Job(name, []))])
+            whole.extend(stacks.with_needs(part, needs))
+        marks = [step for step in whole if step.action == lifecycle.MARK]
+        others = Plan([step for step in whole if step.action != lifecycle.MARK])
+        for group in stacks.arrange(self.host, others).groups():
             if isinstance(group[0].payload, Job):
                 failed: jobs.Errors = {}
-                jobs.run(self.host, [step.payload for step in group], lifecycle.WAIT, failed)
+                jobs.run(self.host, [self._job(step) for step in group], lifecycle.WAIT, failed)
+                self.failed.update(failed)
                 self.done += [step.describe() for step in group if step.payload.name not in failed]
-                self.errors += failed.values()
+                self.errors += [error for error in failed.values() if error not in self.unready.values()]
             else:
                 self._together(group)
+        for step in marks:
+            if step.subject not in self.failed:
+                self.attempt(step.do)
+
+    def _job(self, step: Step) -> Job:
+        """One that could not be made ready fails when its turn comes, so that who waits for it is told."""
+        if step.target not in self.unready:
+            return step.payload  # type: ignore[no-any-return]
+
+        def refuse() -> None:
+            raise self.unready[step.target]
+
+        return Job(step.payload.name, [Call(before=refuse)], step.payload.needs)
 
     def _together(self, group: list[Step]) -> None:
         try:
             Plan(group).apply()
         except (VesselError, OSError):
             for step in group:
+                before = len(self.errors)
                 self.converge(partial(Plan, [step]))
+                if len(self.errors) > before:
+                    self.unready[step.target] = self.errors[-1]
         else:
             self.done += Plan(group).describe()
 
 
+def to_start(paths: Paths, names: list[str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Each after those that it waits for, with what it waits for. Who is not among them stays as it is; who needs it
+    comes up without."""
+    needs = _needs(paths)
+    for name in (name for level in _levels(names, needs) for name in level):
+        yield name, [need for need in (needs.get(name) or {}).items() if need[0] in names]
+
+
+def to_stop(paths: Paths, names: list[str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Each with those that wait for it: they end before."""
+    needs = _needs(paths)
+    for name in names:
+        yield name, [(other, "done") for other in names if name in (needs.get(other) or {})]
+
+
 def _needs(paths: Paths) -> _Needs:
-    """What the containers of all stacks wait for."""
+    """What the containers of all stacks wait for; and who joins a namespace of another, of a stack or not, waits for
+    that one."""
     found: _Needs = {}
     for stack in store.names(paths, stacks.KIND):
         found.update((store.read_spec(paths, stacks.KIND, stack) or {}).get("depends_on") or {})
+    for name, spec in users.specs(paths):
+        for other in together.joined(spec):
+            found[name] = {other: "started", **found.get(name, {})}
     return found
 
 

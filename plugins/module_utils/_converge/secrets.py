@@ -24,8 +24,8 @@ from .._errors import StateError
 from .._kernel import mount as m
 from .._kernel.file import remove_tree, write_atomic
 from .._paths import Paths
-from . import compile, store
-from .labels import UNLABELLED, Labels, label_files
+from . import store
+from .container.labels import UNLABELLED, Labels, label_files
 
 Secret = Mapping[str, Any]
 _KEY = ".key"  # no container's name begins with a dot
@@ -39,7 +39,7 @@ def stored(paths: Paths, owner: str, secrets: Sequence[Secret]) -> list[dict[str
     with store.lock(paths, "secrets", "all"):
         key = _key(paths) or _new_key(paths)
         # The owner is somebody who has secrets from here on, so that nobody takes the key away as the last one.
-        os.makedirs(compile.secrets_directory(paths, owner), mode=0o755, exist_ok=True)
+        os.makedirs(paths.secrets(owner), mode=0o755, exist_ok=True)
     return [_stored(key, owner, secret) for secret in secrets]
 
 
@@ -98,7 +98,7 @@ def write(paths: Paths, name: str, secrets: Sequence[Secret], own: Labels = UNLA
     """A directory is bound inside, so that a file that is replaced is seen. What is made in it has its type."""
     with store.lock(paths, "secrets", "all"):
         _mount(paths)
-        directory = compile.secrets_directory(paths, name)
+        directory = paths.secrets(name)
         os.makedirs(directory, mode=0o755, exist_ok=True)
         label_files(own, directory)
         wanted = {secret["name"]: secret for secret in secrets}
@@ -121,7 +121,7 @@ def _write(name: str, path: str, secret: Secret) -> None:
 
 def held(paths: Paths, name: str, secrets: Sequence[Secret]) -> list[dict[str, Any]]:
     """With their contents, which lie in memory and nowhere else: who may have to bring them back reads them first."""
-    directory = compile.secrets_directory(paths, name)
+    directory = paths.secrets(name)
     found = []
     for secret in secrets:
         try:
@@ -135,7 +135,7 @@ def held(paths: Paths, name: str, secrets: Sequence[Secret]) -> list[dict[str, A
 def remove(paths: Paths, name: str) -> None:
     """The container's, and with the last one the file system that they lie on: a key without any is what is left of a
     process that was killed."""
-    directory, base = compile.secrets_directory(paths, name), _base(paths)
+    directory, base = paths.secrets(name), _base(paths)
     if not (os.path.isdir(directory) or _is_left(base)):
         return
     with store.lock(paths, "secrets", "all"):
@@ -155,7 +155,7 @@ def _is_left(base: str) -> bool:
 
 
 def _base(paths: Paths) -> str:
-    return os.path.dirname(compile.secrets_directory(paths, _KEY))
+    return os.path.dirname(paths.secrets(_KEY))
 
 
 def _mount(paths: Paths) -> None:

@@ -5,24 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Optional
 
-from .._errors import OptionError
+from .._errors import OptionError, below
 from .._image.progress import QUIET, Progress
 from .._network.model import Network
 from .._paths import Paths
-from . import containers, firewall, images, lifecycle, networks, prepare, store, together, volumes
+from . import firewall, history, networks, store, volumes
+from .container import containers, lifecycle, prepare, together
 from .host import Host
+from .image import images
 from .jobs import Job
 from .plan import Plan, Staged, Step
 
-KIND = "stacks"
+KIND = history.KIND
 Desired = Mapping[str, Any]
 
 
 def plan(paths: Paths, desired: Desired, progress: Progress = QUIET) -> Plan:
     """What makes the stack as desired; each option left out has its default."""
+    if desired["state"] == "rolled_back":
+        desired = history.earlier(paths, desired)
+    elif desired.get("revision") is not None:
+        raise OptionError("revision", desired["revision"], "is for state rolled_back alone; leave it out")
     desired = {**desired, "containers": together.with_implied(desired.get("containers") or {})}
     check(desired)
     stored = store.read_spec(paths, KIND, desired["name"])
@@ -32,14 +39,31 @@ def plan(paths: Paths, desired: Desired, progress: Progress = QUIET) -> Plan:
         lambda preview: _surroundings(paths, desired, stored, progress),
         lambda preview: _containers(paths, desired, stored, preview=preview),
         lambda preview: _leftovers(paths, desired, stored),
+        lambda preview: history.step(paths, desired),
     ]
     return Staged(stages)
 
 
-def locks(desired: Desired) -> list[tuple[str, str]]:
-    """Everything that the task declares is its own meanwhile."""
+def locks(paths: Paths, desired: Desired) -> list[tuple[str, str]]:
+    """Everything that the task declares is its own meanwhile, and what the stack has."""
+    if "name" not in desired:
+        raise OptionError("name", None, "is missing; only compose files can name a stack", hint="give name, or compose")
     kinds = ("images", "networks", "volumes", "containers")
-    return [(KIND, desired["name"]), *((kind, name) for kind in kinds for name in desired.get(kind) or {})]
+    present: Desired = store.read_spec(paths, KIND, desired["name"]) or {}
+    named = ((kind, name) for whole in (present, desired) for kind in kinds for name in whole.get(kind) or ())
+    committed = (body.get("container") for body in (desired.get("images") or {}).values())
+    return [(KIND, desired["name"]), *named, *(("containers", name) for name in committed if name)]
+
+
+def infos(paths: Paths, only: Optional[str] = None) -> list[dict[str, Any]]:
+    """For stack_info: the stacks, sorted by name."""
+    found = {name: store.read_spec(paths, KIND, name) for name in store.names(paths, KIND) if only in (None, name)}
+    kinds = ("containers", "networks", "volumes")
+    return [
+        {"name": name, **{kind: spec.get(kind, []) for kind in kinds}, **history.info(paths, name)}
+        for name, spec in found.items()
+        if spec is not None
+    ]
 
 
 # before anything is done
@@ -85,7 +109,7 @@ def order(declared: Mapping[str, Desired]) -> list[str]:
 def _surroundings(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]], progress: Progress) -> Plan:
     # What belongs to the stack is known before any of it is there: absent needs no more than the stack's name.
     result = _remember(paths, desired, stored)
-    result.extend(_images(paths, desired, set(), progress))
+    result.extend(_images(paths, desired, {}, progress))
     for name, body in sorted((desired.get("volumes") or {}).items()):
         result.extend(volumes.plan(paths, {**body, "name": name}, whole=True))
     declared = sorted((desired.get("networks") or {}).items())
@@ -96,16 +120,42 @@ def _surroundings(paths: Paths, desired: Desired, stored: Optional[dict[str, Any
     return result
 
 
-def _images(paths: Paths, desired: Desired, planned: set[str], progress: Progress = QUIET) -> Plan:
+def _images(paths: Paths, desired: Desired, planned: images.Planned, progress: Progress = QUIET) -> Plan:
     """Those that are declared, and those that containers name and the host lacks."""
     result, declared = Plan(), desired.get("images") or {}
+    pulls = _pulls(desired.get("containers") or {})
     for name in _image_order(declared):
-        body = {**declared[name], "name": name}
-        result.extend(images.plan(paths, body, whole=True, planned=planned, progress=progress))
-    for body in (desired.get("containers") or {}).values():
-        if body.get("image") and body["image"] not in declared:
-            result.extend(images.fetch(paths, body["image"], body.get("pull"), planned, progress))
+        body, pull = {**declared[name], "name": name}, pulls.get(name)
+        where = f"images.{name.removesuffix(':latest')}"
+        with below(where):
+            part = images.plan(paths, body, whole=True, planned=planned, pull=pull, progress=progress)
+        result.extend(_told_below(where, part))
+    host = Host(paths)
+    for name, body in (desired.get("containers") or {}).items():
+        image = body.get("image")
+        if not image or image in declared or body.get("image_id"):
+            continue
+        if body.get("pull") == "always" or not prepare.nameless_image(host, name, image):
+            result.extend(images.fetch(paths, image, body.get("pull"), planned, progress))
     return result
+
+
+def _told_below(where: str, part: Plan) -> Plan:
+    """Options that only doing finds wrong, such as a secret's file, are told by their whole path as well."""
+
+    def told(do: Callable[[], Any]) -> Any:
+        with below(where):
+            return do()
+
+    for step in part:
+        step.do = partial(told, step.do)
+    return part
+
+
+def _pulls(containers: Mapping[str, Desired]) -> dict[str, str]:
+    """What containers say of their images: when they are fetched. The most eager is heard."""
+    said = [(body.get("image", ""), body["pull"]) for body in containers.values() if body.get("pull")]
+    return dict(sorted(said, key=lambda pair: ("never", "missing", "always").index(pair[1])))
 
 
 def _image_order(declared: Mapping[str, Desired]) -> list[str]:
@@ -115,7 +165,9 @@ def _image_order(declared: Mapping[str, Desired]) -> list[str]:
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             raise OptionError(
-                f"images.{name}.from", declared[name]["from"], f"is a cycle: {' -> '.join([*path, name])}"
+                f"images.{name.removesuffix(':latest')}.from",
+                declared[name]["from"],
+                f"is a cycle: {' -> '.join([*path, name])}",
             )
         base = str(declared[name].get("from") or "")
         if base in declared:
@@ -150,7 +202,7 @@ def _containers(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]
         wanted["recreate"] = desired.get("recreate")
         if wanted["state"] == "started" and name in awaited and _has_done(host, wanted):
             continue
-        with together.told_of(name):
+        with below(f"containers.{name}"):
             part = containers.plan(paths, wanted, whole=True, host=host)
         result.extend(with_needs(part, together.needs(name, declared, desired["state"])))
     for name in _dropped(paths, desired, stored, "containers"):
@@ -169,7 +221,7 @@ def _has_done(host: Host, wanted: Desired) -> bool:
 def _announce(host: Host, desired: Desired) -> None:
     """For a preview: what the first stage will have made."""
     _images(host.paths, desired, host.coming_images)
-    host.coming_volumes |= set(desired.get("volumes") or {})
+    host.coming_volumes.update(desired.get("volumes") or {})
     for name, body in sorted((desired.get("networks") or {}).items()):
         networks.plan(host.paths, {**body, "name": name}, whole=True, seen=host.snapshot, others=host.networks)
 
@@ -187,6 +239,8 @@ def _remember(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) 
     spec["depends_on"] = {  # type: ignore[assignment]
         name: body.get("depends_on") or {} for name, body in (desired.get("containers") or {}).items()
     }
+    if stored and desired.get("revision") is not None:
+        spec["images"] = stored.get("images", [])  # going back says nothing of them
     if not desired.get("prune") and stored:
         # What is not pruned stays the stack's, and goes with it.
         for kind in ("networks", "volumes", "containers"):
@@ -221,13 +275,15 @@ def _of_others(paths: Paths, name: str, kind: str) -> set[str]:
 def arrange(host: Host, plan: Plan, timeout: float = lifecycle.WAIT) -> Plan:
     """The steps of many containers, like with like, so that batches are as large as they can be."""
     batch_of = {id(lifecycle.host_batch(host, function)): name for name, function in lifecycle.BATCHES.items()}
-    groups: dict[str, list[Step]] = {name: [] for name in ("create", "ready", "", "commit", "jobs", "remove")}
+    groups: dict[str, list[Step]] = {name: [] for name in ("around", "create", "ready", "", "commit", "jobs", "remove")}
     for step in plan:
-        groups[batch_of.get(id(step.batch), "")].append(step)
+        # What containers are on, the network that everybody is on or a volume that was lost, is there before them.
+        around = step.target.startswith(("network ", "volume "))
+        groups["around" if around else batch_of.get(id(step.batch), "")].append(step)
     host.wait_timeout = timeout
     commits = groups["commit"]
     # Once before anybody starts, for what was made; and once when all is done, for who is gone.
-    before = [*groups["create"], *groups["ready"], *groups[""], *commits[:1]]
+    before = [*groups["around"], *groups["create"], *groups["ready"], *groups[""], *commits[:1]]
     return Plan([*before, *groups["jobs"], *groups["remove"], *commits[-1:]])
 
 
@@ -283,9 +339,12 @@ def _absence(paths: Paths, desired: Desired, stored: Optional[dict[str, Any]]) -
             result.extend(_network_removal(paths, name, planned, set(names)))
         result.extend(firewall.plan(paths, planned=planned))
         if stored is not None:
-            result.add(
-                Step(f"stack {desired['name']}", "forget", lambda: store.remove_spec(paths, KIND, desired["name"]))
-            )
+            result.add(Step(f"stack {desired['name']}", "forget", lambda: _forget(paths, desired["name"])))
         return result
 
     return Staged([remove_containers, remove_networks])
+
+
+def _forget(paths: Paths, name: str) -> None:
+    history.forget(paths, name)
+    store.remove_spec(paths, KIND, name)

@@ -10,8 +10,8 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from .._paths import Paths
-from . import store
+from .._paths import Paths, container_of
+from . import history, store
 
 
 def specs(paths: Paths) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -46,6 +46,12 @@ def images_of(spec: dict[str, Any]) -> set[str]:
     return {str(spec["image"])} if spec.get("image") else set()
 
 
+def images_of_stacks(paths: Paths) -> set[str]:
+    """Those that stacks declare, also where no container is made from them: others are built on them."""
+    specs = (store.read_spec(paths, history.KIND, name) or {} for name in store.names(paths, history.KIND))
+    return {image for spec in specs for image in spec.get("images", [])}
+
+
 def of_network(paths: Paths, network: str) -> list[str]:
     return [name for name, spec in specs(paths) if network in networks_of(spec)]
 
@@ -59,13 +65,22 @@ def of_image(paths: Paths, *references: str) -> list[str]:
     return [name for name, spec in specs(paths) if images_of(spec) & set(references)]
 
 
+def kept(paths: Paths, *, without: Collection[str] = ()) -> set[str]:
+    """Digests of images that containers were made from or stacks may go back to, and of layers below containers: they
+    stay, whatever becomes of the names. ``without`` are containers that count as gone."""
+    images = {str(spec.get("image_id") or "") for name, spec in specs(paths) if name not in without}
+    return images | history.images(paths) | layers(paths, without=without)
+
+
 def layers(paths: Paths, *, without: Collection[str] = ()) -> set[str]:
-    """Layers below containers: they stay, whatever becomes of the names of their images."""
+    """Those below containers."""
     found: set[str] = set()
     base = f"{paths.state}/containers"
-    for name in set(os.listdir(base) if os.path.isdir(base) else []) - {*without}:
+    for instance in os.listdir(base) if os.path.isdir(base) else []:
+        if container_of(instance) in without:
+            continue
         try:
-            with open(f"{base}/{name}/base.json", encoding="utf-8") as file:
+            with open(f"{base}/{instance}/base.json", encoding="utf-8") as file:
                 found.update(json.load(file)["layers"])
         except (FileNotFoundError, ValueError):
             continue  # a writable layer that is half made is over nothing

@@ -6,31 +6,48 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, Optional
 
-from .._errors import InUseError, NotFoundError, OptionError
+from .._errors import InUseError, NotFoundError, OptionError, StateError, VesselError
 from .._kernel import mount as m
+from .._kernel.errand import bounded
+from .._monitor import lease as leases
+from .._options.container import volume_parts
+from .._options.volume import DEFAULT_LEASE, ONE_WRITER, OPTIONS
 from .._paths import Paths
 from .._rootfs import ops
 from .._rootfs import options as mount_options
-from .._volume import directory, tmpfs
+from .._volume import directory, filesystem, loop, mount, tmpfs
 from .._volume.model import Volume
-from . import running, store, users
-from .container_options import volume_parts
+from . import running, store, users, volume_checks
 from .inside import copy_of_mount, mount_at
 from .plan import Plan, Step
-from .volume_options import OPTIONS
 
 KIND = "volumes"
-_DRIVERS: dict[str, ModuleType] = {"directory": directory, "tmpfs": tmpfs}
+_DRIVERS: dict[str, ModuleType] = {"directory": directory, "tmpfs": tmpfs, "loop": loop, "mount": mount}
 
 
 def to_model(paths: Paths, name: str, spec: dict[str, Any]) -> Volume:
     """A stored spec as the volume room takes it."""
     home = paths.resource(KIND, name)
-    return Volume(name, home, spec["driver"], spec["owner"], spec["group"], spec["mode"], spec["size"])
+    return Volume(
+        name,
+        home,
+        spec["driver"],
+        spec["owner"],
+        spec["group"],
+        spec["mode"],
+        spec["size"],
+        spec.get("device") or "",
+        spec.get("fstype") or "",
+        tuple(spec.get("options") or ()),
+        bool(spec.get("preallocate")),
+    )
 
 
 def source(paths: Paths, name: str) -> str:
@@ -41,16 +58,38 @@ def source(paths: Paths, name: str) -> str:
     return str(_DRIVERS[spec["driver"]].source(to_model(paths, name, spec)))
 
 
+def is_elsewhere(paths: Paths, name: str) -> bool:
+    """May there be a server behind it that is gone, for whose answer the kernel would wait?"""
+    return (store.read_spec(paths, KIND, name) or {}).get("driver") == "mount"
+
+
 def mounts(paths: Paths, name: str) -> dict[str, str]:
-    """What has to be mounted before the volume may be used: path: type of the file system."""
+    """What has to be mounted before the volume may be used: path: type of the file system, empty for any."""
     spec = store.read_spec(paths, KIND, name)
-    fstype = _DRIVERS[spec["driver"]].FSTYPE if spec else ""
-    return {source(paths, name): fstype} if fstype else {}
+    fstype = _DRIVERS[spec["driver"]].mounted_type(to_model(paths, name, spec)) if spec else None
+    return {} if fstype is None else {source(paths, name): fstype}
+
+
+def has_one_writer(spec: Mapping[str, Any]) -> bool:
+    return spec.get("sharing") == ONE_WRITER
+
+
+def lease(paths: Paths, name: str) -> dict[str, Any]:
+    """What a container needs to write to it, as monitor.json has it; empty for a volume that all may write to."""
+    spec = store.read_spec(paths, KIND, name) or {}
+    if not has_one_writer(spec):
+        return {}
+    return {"volume": name, "duration": spec["lease_duration"]}
+
+
+def _is_mounted(path: str, fstype: str) -> bool:
+    found = m.mounted(path)
+    return bool(found) and fstype in ("", found)
 
 
 def lost(paths: Paths, name: str) -> Plan:
     """What mounts the volume again: after a reboot, or when somebody has unmounted it."""
-    if all(m.mounted(path) == fstype for path, fstype in mounts(paths, name).items()):
+    if all(_is_mounted(path, fstype) for path, fstype in mounts(paths, name).items()):
         return Plan()
     return plan(paths, {"name": name})
 
@@ -65,16 +104,13 @@ def plan(paths: Paths, desired: dict[str, Any], *, whole: bool = False) -> Plan:
     spec = {option.name: desired.get(option.name, kept.get(option.name, option.default)) for option in OPTIONS}
     if whole and stored and "driver" not in desired:
         spec["driver"] = stored["driver"]  # the default is for new volumes: no default may cost data
-    _check(spec, stored)
-    return _creation(paths, name, spec) if stored is None else _change(paths, name, stored, spec)
-
-
-def _check(spec: dict[str, Any], stored: Optional[dict[str, Any]]) -> None:
-    if stored and spec["driver"] != stored["driver"]:
-        hint = "remove the volume first; its data goes with it"
-        raise OptionError("driver", spec["driver"], f"is not what the volume has, {stored['driver']}", hint=hint)
-    if spec["size"] and spec["driver"] != "tmpfs":
-        raise OptionError("size", spec["size"], f"can't be kept by the driver {spec['driver']}; use driver: tmpfs")
+    if not has_one_writer(spec) and "lease_duration" not in desired:
+        spec["lease_duration"] = DEFAULT_LEASE  # there are none any more
+    volume_checks.check(spec, stored)
+    result = _creation(paths, name, spec) if stored is None else _change(paths, name, stored, spec)
+    if desired.get("break_lease"):
+        result.extend(_broken_lease(paths, name, spec))
+    return result
 
 
 def _check_room(volume: Volume) -> None:
@@ -84,8 +120,16 @@ def _check_room(volume: Volume) -> None:
         raise OptionError("size", volume.size, f"is less than what is in it, {used} bytes; remove some of that first")
 
 
+def _check_disk(volume: Volume) -> None:
+    lacking = loop.lacking(volume) if volume.driver == "loop" else 0
+    if lacking:
+        problem = f"is {lacking} bytes more than the host's disk has room for, and preallocate: true takes all of it"
+        raise OptionError("size", volume.size, problem, hint="make room, or let the file be sparse: preallocate: false")
+
+
 def _creation(paths: Paths, name: str, spec: dict[str, Any]) -> Plan:
     volume = to_model(paths, name, spec)
+    _check_disk(volume)
     driver = _DRIVERS[spec["driver"]]
     found = os.path.lexists(driver.source(volume))
 
@@ -105,10 +149,14 @@ def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any
     volume = to_model(paths, name, spec)
     driver = _DRIVERS[spec["driver"]]
     drifts = {item.what: item for item in driver.differences(volume)}
-    changed = [option.name for option in OPTIONS if not option.same(spec[option.name], stored.get(option.name))]
+    changed = [one.name for one in OPTIONS if not one.same(spec[one.name], stored.get(one.name, one.default))]
     before, after = _shown(stored), _shown(spec)
     if spec["driver"] == "tmpfs" and "size" in changed:
         _check_room(volume)
+    if {"size", "preallocate"} & {*changed, *drifts}:
+        _check_disk(volume)
+    if "options" in changed:
+        _check_dropped(paths, name, stored, spec)
     result = Plan()
     for option in changed:
         # One that was left to the container till now is compared with what is there.
@@ -121,17 +169,43 @@ def _change(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any
 
     def do() -> None:
         store.write_spec(paths, KIND, name, spec)
-        _regain(paths, name)
-        driver.ensure(volume)
+        if spec["driver"] == "tmpfs":
+            _regain(paths, name)
+        _apply(paths, volume, driver, changed)
 
     def undo() -> None:
         store.write_spec(paths, KIND, name, stored)
-        driver.ensure(to_model(paths, name, stored))
+        _apply(paths, to_model(paths, name, stored), driver, changed)
 
     if result.steps:
         # The first step does it all in one go; the others say what it comes to.
         result.steps[0].do, result.steps[0].undo = do, undo
     return result
+
+
+def _apply(paths: Paths, volume: Volume, driver: ModuleType, changed: list[str]) -> None:
+    """Other options are another mount where nobody has the old one, else what a remount makes of it."""
+    if "options" in changed and m.mounted(driver.source(volume)):
+        if _runners(paths, volume.name):
+            driver.remount(volume)
+        else:
+            filesystem.unmount(volume)
+    driver.ensure(volume)
+
+
+def _runners(paths: Paths, name: str) -> list[str]:
+    """The containers that run with the volume."""
+    return [container for container in users.of_volume(paths, name) if running.status(paths, container).get("pid")]
+
+
+def _check_dropped(paths: Paths, name: str, stored: dict[str, Any], spec: dict[str, Any]) -> None:
+    """A remount sets what it is told and leaves the rest: what the file system was told once, it keeps."""
+    before, after = (mount_options.parse(body.get("options") or ()).data.split(",") for body in (stored, spec))
+    dropped = [word for word in before if word and word not in after]
+    runners = _runners(paths, name) if dropped else []
+    if runners:
+        problem = f"leaves out {', '.join(dropped)}, which a file system that is mounted keeps"
+        raise OptionError("options", ",".join(spec["options"]), problem, hint=f"stop {', '.join(runners)} first")
 
 
 def _regain(paths: Paths, name: str) -> None:
@@ -167,6 +241,42 @@ def _attach(tree: int, path: str) -> None:
         os.close(tree)
 
 
+def _seen_lease(paths: Paths, name: str) -> Optional[leases.Seen]:
+    """The lease that somebody has, as the storage has it."""
+    top = source(paths, name)
+    found = bounded(lambda: leases.look(top), filesystem.LOOK, f"look at the lease of volume {name} at", top)
+    seen = leases.Seen(*found) if found else None
+    return None if seen is None or seen.released else seen
+
+
+def _broken_lease(paths: Paths, name: str, spec: dict[str, Any]) -> Plan:
+    """Whoever has it is named where the storage can be asked yet; else it is when the volume is there."""
+    if not has_one_writer(spec):
+        return Plan()
+    there = all(_is_mounted(path, fstype) for path, fstype in mounts(paths, name).items())
+    seen = _seen_lease(paths, name) if there and store.read_spec(paths, KIND, name) else None
+    if there and seen is None and store.read_spec(paths, KIND, name):
+        return Plan()
+    before = _holder(seen) if seen else None
+    do = partial(_break_lease, paths, name)
+    return Plan([Step(f"volume {name}", "break the lease", do, option="lease", before=before, hidden=seen is None)])
+
+
+def _break_lease(paths: Paths, name: str) -> None:
+    seen, top = _seen_lease(paths, name), source(paths, name)
+    if seen is None:
+        return
+    record = {"nonce": leases.nonce(), "host": socket.gethostname(), "container": "", "duration": seen.duration}
+    ask = f"break the lease of volume {name} at"
+    if not bounded(lambda: leases.revoke(top, seen.number, record), filesystem.LOOK, ask, top):
+        hint = "volume_info says which"
+        raise StateError(f"volume {name}: another container took its lease meanwhile", hint=hint)
+
+
+def _holder(seen: leases.Seen) -> dict[str, Any]:
+    return {key: seen.record.get(key) for key in ("host", "container", "since", "duration")}
+
+
 def _told(name: str, action: str, option: str, before: Any, after: Any, *, hidden: bool = False) -> Step:
     return Step(f"volume {name}", action, lambda: None, option=option, before=before, after=after, hidden=hidden)
 
@@ -200,10 +310,28 @@ def removal(paths: Paths, name: str) -> Plan:
     return Plan([Step(f"volume {name}", "remove", do, before=_shown(stored))])
 
 
-def _observed(path: str) -> dict[str, int]:
+def _observed(volume: Volume, driver: ModuleType) -> dict[str, int]:
     """Owner and mode as they are: where none is declared, the container may have given it to a user of its own."""
+    path = driver.source(volume)
+    ask = f"look at volume {volume.name} at"
+    uid, gid, mode = bounded(lambda: _stat(path), filesystem.LOOK, ask, path) if volume.device else _stat(path)
+    return {"owner": uid, "group": gid, "mode": mode}
+
+
+def _stat(path: str) -> list[int]:
     found = os.stat(path)
-    return {"owner": found.st_uid, "group": found.st_gid, "mode": stat.S_IMODE(found.st_mode)}
+    return [found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)]
+
+
+def freed(paths: Paths, name: str) -> int:
+    """Bytes that its removal gives back to this host."""
+    spec = store.read_spec(paths, KIND, name) or {}
+    volume = to_model(paths, name, spec)
+    if spec["driver"] == "mount":
+        return 0  # what is on it stays
+    if spec["driver"] == "loop":
+        return loop.on_disk(volume)
+    return int(info(paths, name, usage=True)["usage"])
 
 
 def info(paths: Paths, name: str, *, usage: bool = False) -> dict[str, Any]:
@@ -212,13 +340,19 @@ def info(paths: Paths, name: str, *, usage: bool = False) -> dict[str, Any]:
     if spec is None:
         raise NotFoundError("volume", name)
     volume, driver = to_model(paths, name, spec), _DRIVERS[spec["driver"]]
-    present = not any(item.what in ("directory", "tmpfs") for item in driver.differences(volume))
-    counted = {"usage": driver.usage(volume) if present else 0} if usage else {}
+    facts: dict[str, Any] = {"present": False, "problem": None, "lease": None, **({"usage": 0} if usage else {})}
+    try:
+        facts["present"] = not any(item.what == spec["driver"] for item in driver.differences(volume))
+        if facts["present"]:
+            facts.update(_observed(volume, driver), **({"usage": driver.usage(volume)} if usage else {}))
+            seen = _seen_lease(paths, name) if has_one_writer(spec) else None
+            facts["lease"] = _holder(seen) if seen else None
+    except (VesselError, OSError) as error:
+        facts.update(present=False, problem=str(error))  # a dead server keeps nobody from hearing of the others
+    declared = {option.name: spec.get(option.name, option.default) for option in OPTIONS}
     return {
         "name": name,
-        **_shown({**spec, **(_observed(driver.source(volume)) if present else {})}),
+        **_shown({**declared, **facts}),
         "mountpoint": driver.source(volume),
-        "present": present,
         "containers": users.of_volume(paths, name),
-        **counted,
     }
