@@ -61,8 +61,8 @@ volumes:
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
 from ansible_collections.vessel.host.plugins.module_utils._converge import store, volumes
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
-from ansible_collections.vessel.host.plugins.module_utils._converge.parse import parse_bool, parse_name
+from ansible_collections.vessel.host.plugins.module_utils._options.parse import parse_bool, parse_name
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Option
 
 OPTIONS = (
     Option("name", parse_name),

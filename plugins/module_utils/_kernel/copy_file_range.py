@@ -33,6 +33,17 @@ def copy_content(source: int, target: int, size: int, *, holes: bool = True) -> 
     os.ftruncate(target, min(size, os.fstat(source).st_size))
 
 
+def copy_stream(source: int, target: int) -> int:
+    """All that a pipe, a socket or a file has still to give; how many bytes that was."""
+    count = 0
+    while True:
+        data = os.read(source, _CHUNK)
+        if not data:
+            return count
+        write_all(target, data)
+        count += len(data)
+
+
 def _copy(source: int, target: int, offset: int, length: int) -> int:
     try:
         return os.copy_file_range(source, target, length, offset, offset)

@@ -13,11 +13,14 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
 
 from .._errors import KernelError
 from . import mount as m
+
+TYPE_CHECKING = False  # see _cli/main.py
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import NoReturn
 
 READ_ONLY, SEALED, PLAIN = "read-only mount", "sealed copy", "plain"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE

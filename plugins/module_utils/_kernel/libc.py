@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
-from typing import NoReturn, Optional
+import os
 
 from .._errors import KernelError
+
+TYPE_CHECKING = False  # see _cli/main.py
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # PyDLL keeps the interpreter's lock during the call. Our processes have one thread, and a child of clone3 that had to
 # take the lock back would do so with the thread state of its parent.
@@ -35,13 +38,13 @@ NR = {
     "openat2": 437,
     "pidfd_getfd": 438,
     "mount_setattr": 442,
-    **_OLDER.get(platform.machine(), {}),
+    **_OLDER.get(os.uname().machine, {}),
 }
 
 _HINTS = {errno.ENOSYS: "this kernel is too old for it, or a seccomp filter refuses it"}
 
 
-def oserror(operation: str, obj: object = "", *, code: Optional[int] = None, hint: str = "") -> NoReturn:
+def oserror(operation: str, obj: object = "", *, code: int | None = None, hint: str = "") -> NoReturn:
     """Raise what errno says of ``operation`` on ``obj``."""
     code = ctypes.get_errno() if code is None else code
     raise KernelError(operation, obj, code, hint=hint or _HINTS.get(code, ""))
@@ -56,6 +59,6 @@ def syscall(name: str, *args: object) -> int:
     return int(libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in args]))
 
 
-def encode(path: Optional[str]) -> Optional[bytes]:
+def encode(path: str | None) -> bytes | None:
     """A path as the kernel takes it."""
     return None if path is None else path.encode("utf-8", "surrogateescape")

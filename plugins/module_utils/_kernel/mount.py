@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Optional
+from typing import NamedTuple
 
 from .libc import encode, libc, oserror, syscall
 
@@ -70,7 +70,7 @@ class mount_attr(ctypes.Structure):
     ]
 
 
-def mount(source: str, target: str, fstype: Optional[str] = None, flags: int = 0, data: Optional[str] = None) -> None:
+def mount(source: str, target: str, fstype: str | None = None, flags: int = 0, data: str | None = None) -> None:
     """Mount ``source`` on ``target``; ``flags`` are MS_*."""
     if libc.mount(encode(source), encode(target), encode(fstype), flags, encode(data)) < 0:
         oserror(f"mount {fstype or source} on", target)
@@ -119,7 +119,7 @@ def fsopen(fstype: str) -> int:
     return fd
 
 
-def fsconfig(fd: int, command: int, key: Optional[str] = None, value: Optional[str] = None, aux: int = 0) -> None:
+def fsconfig(fd: int, command: int, key: str | None = None, value: str | None = None, aux: int = 0) -> None:
     if syscall("fsconfig", fd, command, encode(key), encode(value), aux) < 0:
         oserror("fsconfig", f"{key or command}={value}" if value is not None else key or command)
 
@@ -132,14 +132,42 @@ def fsmount(fd: int, attr_flags: int = 0) -> int:
     return mount_fd
 
 
+class Mounted(NamedTuple):
+    """What /proc/self/mountinfo has of a mount: ``words`` are its own flags, ``source`` what the file system calls its
+    device, ``number`` that device's major and minor."""
+
+    fstype: str
+    source: str
+    words: tuple[str, ...]
+    number: str
+
+
 def mounted(path: str) -> str:
     """The type of the topmost file system that is mounted there, empty when none is (proc_pid_mountinfo(5))."""
+    found = mount_at(path)
+    return found.fstype if found else ""
+
+
+def mount_at(path: str) -> Mounted | None:
+    """The topmost mount there. The file system itself is not asked: its server may be gone."""
     # Its fields escape what would end them.
-    wanted = os.path.realpath(path).translate({ord(char): f"\\{ord(char):03o}" for char in " \t\n\\"})
-    found = ""
+    parent, name = os.path.split(path)
+    wanted = os.path.join(os.path.realpath(parent), name).translate(_ESCAPES)
+    found = None
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
-            fields = line.split(" ")
+            fields = line.rstrip("\n").split(" ")
             if fields[4] == wanted:
-                found = fields[fields.index("-") + 1]
+                fstype, source = fields[fields.index("-") + 1 :][:2]
+                found = Mounted(fstype, _plain(source), tuple(fields[5].split(",")), fields[2])
     return found
+
+
+_ESCAPES = {ord(char): f"\\{ord(char):03o}" for char in " \t\n\\"}
+
+
+def _plain(text: str) -> str:
+    for code, escaped in _ESCAPES.items():
+        if code != ord("\\"):
+            text = text.replace(escaped, chr(code))
+    return text.replace("\\134", "\\")

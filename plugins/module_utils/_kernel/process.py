@@ -76,6 +76,21 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def heeds(pid: int, number: int) -> bool:
+    """Does the process do anything about the signal, or may it later? The first one of a pid namespace is not sent a
+    signal for which it has no handler (pid_namespaces(7)), unless it is blocked and waits to be fetched."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        namespaces = fields["NSpid"].split()
+        if len(namespaces) == 1 or namespaces[-1] != "1":
+            return True
+        masks = (int(fields[kind], 16) for kind in ("SigCgt", "SigBlk", "SigIgn"))
+        return any(mask >> (number - 1) & 1 for mask in masks)
+    except (OSError, ValueError, KeyError):  # it has ended; a kernel that does not tell
+        return True
+
+
 def setgroups(groups: Sequence[int]) -> None:
     array = (ctypes.c_uint * max(1, len(groups)))(*groups)
     if libc.setgroups(ctypes.c_size_t(len(groups)), array) < 0:

@@ -67,6 +67,7 @@ def _adopt(host: Host, name: str, state: Optional[State]) -> Optional[Container]
         known.wanted = s.WANT_RUNNING
     container.status = known
     container.read_settings()
+    container.leases.resume()
     watched = _watch(state)
     if state is not None and watched is not None and not os.path.exists(state.gate):
         gate.open_wholly(state.directory)
@@ -75,6 +76,8 @@ def _adopt(host: Host, name: str, state: Optional[State]) -> Optional[Container]
         if watched is not None:
             watched.close()
         _ended(container, state)
+    if container.settled:
+        container.leases.release(lambda: None)
     return container
 
 

@@ -16,6 +16,8 @@ from typing import Any, Callable, Optional
 
 from .._cgroup.manager import open_manager
 from .._errors import StartError, StateError, VesselError
+from .._kernel.process import heeds
+from .._paths import container_of
 from .._runtime import bundle as bundles
 from .._runtime import pause as freezer
 from . import settings as settings_file
@@ -24,11 +26,12 @@ from .checking import Checker
 from .ending import Ending, oom_killed
 from .health import Health
 from .host import Host
+from .leases import Leases
 from .loop import Timer
 from .process import Watched, age
 from .restart import next_delay
 from .settings import Settings
-from .starting import Failure, Start
+from .starting import Failure, Start, require_mounts
 
 # After SIGKILL. A process in uninterruptible sleep ends when its device answers, or never.
 KILL_PATIENCE = 30.0
@@ -37,9 +40,12 @@ Listener = Callable[["Container"], None]
 
 
 class Container:
+    """``name`` is the id of an instance; ``title`` is what its container is called."""
+
     def __init__(self, host: Host, name: str) -> None:
         self.host = host
         self.name = name
+        self.title = f"container {container_of(name)}"
         self.bundle = host.paths.bundle(name)
         self.cgroup = host.paths.cgroup(name)
         self.settings = Settings({})
@@ -54,12 +60,15 @@ class Container:
         self._again = False  # a start was asked for while it ended
         self._timer: Optional[Timer] = None  # the back-off's, or the one that ends the patience of a stop
         self._checker: Optional[Checker] = None
+        self.leases = Leases(host, name, self.fence, self._waits)
+        self._taking = False
+        self._fenced = ""  # why it was ended by us
 
     # what others ask
     @property
     def busy(self) -> bool:
         """Is it being started or cleaned up?"""
-        return self._start is not None or self._ending
+        return self._start is not None or self._taking or self._ending or self.leases.releasing
 
     @property
     def settled(self) -> bool:
@@ -86,31 +95,62 @@ class Container:
         if self.status.status == s.RUNNING:
             done(None)
             return
-        if self.status.status in (s.PAUSED, s.STOPPING) and not self._ending:
+        ending = self._ending or self.leases.releasing
+        if self.status.status in (s.PAUSED, s.STOPPING) and not ending:
             what = "is paused; resume it" if self.status.status == s.PAUSED else "is being stopped"
-            done(StateError(f"container {self.name} {what}"))
+            done(StateError(f"{self.title} {what}"))
             return
         self._starters.append(done)
         self.status.wanted = s.WANT_RUNNING
         self.status.restarts, self.status.backoff = 0, 0.0
         self._automatic = False
-        if self._ending:
+        if ending:
             self._again = True
-        elif self._start is None:
+        elif self._start is None and not self._taking:
             self._begin()
 
     def _begin(self) -> None:
         self._cancel_timer()
         self._again = False
-        self.status.status, self.status.error = s.CREATED, ""
+        self.status.status, self.status.error, self._fenced = s.CREATED, "", ""
         try:
             self.read_settings()
+            require_mounts(self.settings)  # else the lease would lie below
         except VesselError as error:
             self._started(None, error)
             return
         self.status.pid, self.status.pid_start, self.status.health = 0, 0, None
-        self._start = Start(self.host, self.name, self.settings, self._started)
+        self._taking = True
+        self.leases.take(self.settings.leases, self._leased)
         self.changed()
+
+    def _leased(self, error: Failure) -> None:
+        self._taking = False
+        if error is not None:
+            self._started(None, error)
+            return
+        self.status.error = ""
+        self._start = Start(self.host, self.name, self.settings, self._started, lambda: not self.leases.over)
+
+    def _waits(self, text: str) -> None:
+        """For whom, while it is to be started and another has the lease of a volume."""
+        if self.status.error != text:
+            self.status.error = text
+            self.changed()
+
+    def fence(self, reason: str) -> None:
+        """It must not write any more, and not say goodbye either."""
+        sys.stderr.write(f"{self.name}: {reason}\n")
+        self._fenced = reason
+        manager = open_manager(self.cgroup)
+        if manager.exists():
+            manager.kill()
+            self._thaw()  # a frozen process is killed when it thaws
+        if self._start is not None:
+            self._start.cancel(reason)
+        elif self.process is not None:
+            self._suspend_check()
+            self.process.signal(signals.SIGKILL)
 
     def _started(self, watched: Optional[Watched], error: Failure) -> None:
         start, self._start = self._start, None
@@ -164,9 +204,10 @@ class Container:
         if self.process is not None and before.get("health") != self.settings.data.get("health"):
             self.status.health = None
             self._check(self.process_spec())
+        self.leases.keep(self.settings.leases)
         if self.status.status == s.RESTARTING and not self._policy_restarts():
             self._cancel_timer()
-            self.status.status = s.EXITED
+            self._settle()
         self.changed()
 
     def process_spec(self) -> dict[str, Any]:
@@ -181,21 +222,29 @@ class Container:
         self.status.wanted = s.WANT_STOPPED
         if self._again:
             self._again = False
-            self._answer(StateError(f"container {self.name} was stopped while it was being started"))
+            self._answer(self._interrupted())
         if self._start is not None:
             self._start.cancel()
+        elif self.leases.cancel():
+            self._leased(self._interrupted())
         elif self.status.status == s.RESTARTING:
             self._cancel_timer()
-            self.status.status = s.EXITED
+            self._settle()
         elif self.process is not None:
             self._stop(self.process, timeout, signal)
         self.changed()
 
+    def _interrupted(self) -> StateError:
+        return StateError(f"{self.title} was stopped while it was being started")
+
     def _stop(self, process: Watched, timeout: Optional[float], signal: Optional[int]) -> None:
         timeout = self.settings.stop_timeout if timeout is None else timeout
+        signal = signal or self.settings.stop_signal
+        if not heeds(process.pid, signal):
+            timeout = 0  # it would not even be told, and nothing would come of waiting
         self._suspend_check()
         self.status.status = s.STOPPING
-        process.signal(signals.SIGKILL if timeout <= 0 else signal or self.settings.stop_signal)
+        process.signal(signals.SIGKILL if timeout <= 0 else signal)
         self._thaw()
         self._cancel_timer()
         if timeout > 0:
@@ -222,7 +271,7 @@ class Container:
     def kill(self, signal: int) -> None:
         """A signal and nothing else: what follows is the policy's."""
         if self.process is None:
-            raise StateError(f"container {self.name} is {self.status.status}; there is nothing to signal")
+            raise StateError(f"{self.title} is {self.status.status}; there is nothing to signal")
         self.process.signal(signal)
 
     def _exited(self) -> None:
@@ -252,6 +301,7 @@ class Container:
         self.status.oom_killed = oom_killed(self.cgroup, code, since)
         self.status.finished_at = s.timestamp()
         self.status.pid = 0
+        self.status.error, self._fenced = self._fenced, ""
         self.changed()
         self.clean(ran)
 
@@ -276,9 +326,20 @@ class Container:
             self.status.restarts += 1
             self.status.backoff = next_delay(self.status.backoff, ran)
             self.await_restart(self.status.backoff)
+            self.changed()
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """It has ended for good: its leases are for others before anybody hears of it."""
+        self.leases.release(self._settled)
+
+    def _settled(self) -> None:
+        if self._again:
+            self._begin()
         else:
             self.status.status = s.EXITED
-        self.changed()
+            self.changed()
 
     def await_restart(self, delay: float) -> None:
         self._cancel_timer()
@@ -317,7 +378,7 @@ class Container:
 
     def _require(self, status: str, verb: str) -> None:
         if self.status.status != status or self.process is None:
-            raise StateError(f"container {self.name} is {self.status.status}; {verb} needs it {status}")
+            raise StateError(f"{self.title} is {self.status.status}; {verb} needs it {status}")
 
     def forget(self) -> None:
         """It is removed: nothing of it is ours any more, but the bundle is the caller's."""

@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 from .._paths import Paths
 from .exits import Exits
+from .guard import Guard
 from .loop import Loop
 
 # As systemd has it: who needs more asks for it, and with our own limit some would close a million descriptors.
@@ -51,10 +52,12 @@ class Slots:
 
 class Host:
     def __init__(self, paths: Paths, version: str = "") -> None:
-        self.paths = paths
+        # A container here is an instance of one: two of one name may run at a time.
+        self.paths = paths._replace(by_instance=True)
         self.version = version
         self.loop = Loop()
         self.exits = Exits(self.loop)
+        self.guard = Guard(self.paths)
         self.slots = Slots(2 * (os.cpu_count() or 1) + 2)
         self._nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self._oom_score_adj: int | None = None

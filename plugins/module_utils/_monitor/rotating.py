@@ -46,25 +46,26 @@ BLIND = 1.0
 class Rotator:
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._logs: dict[str, Growth] = {}  # by the container's name
+        self._logs: dict[str, Growth] = {}  # by path: instances of a container share a log
         self._inotify = -1
         self._watches: dict[int, Growth] = {}
 
     def wake(self, container: Container) -> None:
         """Something of it has changed. When it has started or ended, or been given other settings, its log is looked
         at; of one that has ended too, for what it said last."""
-        growth, log = self._logs.get(container.name), container.settings.log
+        log = container.settings.log
+        growth = self._logs.get(log.path)
         limited = log.driver == "file" and log.max_size > 0
         follow = limited and container.process is not None
         if growth is None and follow:
-            growth = self._logs[container.name] = Growth(self, container.name)
-        if growth is not None:
+            growth = self._logs[log.path] = Growth(self, log.path)
+        if growth is not None and growth.is_said_by(container.name, writes=follow):
             growth.update(log, follow=follow, limited=limited)
 
-    def forget(self, name: str) -> None:
-        """It is removed, and its log with it."""
-        growth = self._logs.get(name)
-        if growth is not None:
+    def forget(self, container: Container) -> None:
+        """It is removed, and its log with it, unless another instance writes to that."""
+        growth = self._logs.get(container.settings.log.path)
+        if growth is not None and growth.is_said_by(container.name, writes=False):
             growth.abort()
 
     # for Growth
@@ -78,7 +79,7 @@ class Rotator:
         return Rotating(self._host.loop, growth.log, growth.rotated)
 
     def drop(self, growth: Growth) -> None:
-        self._logs.pop(growth.name, None)
+        self._logs.pop(growth.path, None)
 
     def arm(self, growth: Growth) -> Optional[int]:
         """Be told of the next write, and of that alone: a flood of events would be a load of its own."""
@@ -106,10 +107,11 @@ class Rotator:
 class Growth:
     """One log: quiet with a watch on it, growing with a timer, or being rotated."""
 
-    def __init__(self, rotator: Rotator, name: str) -> None:
+    def __init__(self, rotator: Rotator, path: str) -> None:
         self._rotator = rotator
-        self.name = name
+        self.path = path
         self.log = Log({})
+        self._writers: set[str] = set()
         self._follow = False  # somebody may write to it
         self._size = 0
         self._seen = time.monotonic()
@@ -117,6 +119,11 @@ class Growth:
         self._timer: Optional[Timer] = None
         self._watch: Optional[int] = None
         self._rotating: Optional[Rotating] = None
+
+    def is_said_by(self, writer: str, *, writes: bool) -> bool:
+        """Whether the writer's word counts: it writes, or nobody else does."""
+        (self._writers.add if writes else self._writers.discard)(writer)
+        return writes or not self._writers
 
     def update(self, log: Log, *, follow: bool, limited: bool) -> None:
         if (log, follow) == (self.log, self._follow):

@@ -14,7 +14,7 @@ from typing import Callable, Optional
 
 from .._errors import MonitorError, NotFoundError, StateError, VesselError
 from .._kernel import process
-from .._paths import Paths
+from .._paths import Paths, container_of
 from .._runtime.state import directory
 from .adopt import adopt_all
 from .connection import Connection, Reply, peer_uid
@@ -24,7 +24,7 @@ from .loop import Timer
 from .protocol import Message, check_numbers
 from .rotating import Rotator
 from .starting import Failure
-from .waiting import CONDITIONS, Wait
+from .waiting import CONDITIONS, POLLED, Wait
 
 IDLE_EXIT = 2.0
 DRAIN_LIMIT = 10.0
@@ -140,7 +140,7 @@ class Server:
         try:
             return self.containers[name]
         except KeyError:
-            raise NotFoundError("container", name) from None
+            raise NotFoundError("container", container_of(name)) from None
 
     def ping(self, message: Message, reply: Reply) -> None:
         reply.ok(pid=os.getpid(), version=self.host.version, containers=len(self.containers))
@@ -162,8 +162,9 @@ class Server:
         """The container, which is ours from its first start on."""
         if name not in self.containers:
             directory(self.host.paths.runtime, name)  # refuses what is no name
-            if not os.path.exists(f"{self.host.paths.bundle(name)}/config.json"):
-                raise NotFoundError("container", name, hint=f"there is no bundle in {self.host.paths.bundle(name)}")
+            bundle = self.host.paths.bundle(name)
+            if not os.path.exists(f"{bundle}/config.json"):
+                raise NotFoundError("container", container_of(name), hint=f"there is no bundle in {bundle}")
             container = self.containers[name] = Container(self.host, name)
             container.listeners.append(self._changed)
         return self.containers[name]
@@ -192,7 +193,7 @@ class Server:
         container.stop(message.get("timeout"), message.get("signal"))
 
     def remove(self, message: Message, reply: Reply) -> None:
-        """What we do not know is removed already."""
+        """What we do not know is removed already. Its process is stopped as ``stop`` does it."""
         container = self.containers.get(str(message["name"]))
         if container is None:
             reply.ok()
@@ -200,12 +201,12 @@ class Server:
 
         def gone() -> None:
             self.containers.pop(container.name, None)
-            self._rotator.forget(container.name)
+            self._rotator.forget(container)
             container.forget()
             reply.ok()
 
         _when_settled(container, reply, gone)
-        container.stop(0)
+        container.stop(message.get("timeout"))
 
     def pause(self, message: Message, reply: Reply) -> None:
         self._find(message).pause()
@@ -221,9 +222,13 @@ class Server:
 
     def wait(self, message: Message, reply: Reply) -> None:
         until = message.get("until") or "exited"
-        if until not in CONDITIONS:
-            raise MonitorError(f"wait: until {until!r} is none of {', '.join(CONDITIONS)}")
-        Wait(self._find(message), until, message.get("timeout"), reply)
+        if until not in CONDITIONS and until not in POLLED:
+            raise MonitorError(f"wait: until {until!r} is none of {', '.join([*CONDITIONS, *POLLED])}")
+        if until == "idle" and message["name"] not in self.containers:
+            reply.ok()  # nobody is connected to what does not run
+            return
+        ports = {int(port) for port in message.get("ports") or ()}
+        Wait(self._find(message), until, message.get("timeout"), reply, ports)
 
     def list(self, message: Message, reply: Reply) -> None:
         reply.ok(containers={name: c.status.to_dict() for name, c in self.containers.items()})
@@ -274,7 +279,7 @@ def _when_settled(container: Container, reply: Reply, call: Callable[[], None]) 
             call()
         elif container.stuck:
             container.listeners.remove(look)
-            text = f"container {container.name}: process {container.status.pid} does not end, even by SIGKILL"
+            text = f"{container.title}: process {container.status.pid} does not end, even by SIGKILL"
             reply.error(StateError(text, hint="it waits for a device or a file system; /proc/PID/stack says where"))
 
     container.listeners.append(look)

@@ -39,6 +39,14 @@ class HealthCheck:
         return ["/bin/sh", "-c", *rest] if kind == "CMD-SHELL" else rest
 
 
+class LeaseSetting:
+    """What a container needs a lease on: the volume, and for how many seconds one lasts."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.volume = str(data["volume"])
+        self.duration = _number(data, "duration", 30.0, "leases")
+
+
 class Settings:
     """All of it, checked."""
 
@@ -54,8 +62,11 @@ class Settings:
             raise SpecError("monitor.log.driver", f"{self.log.driver!r} is none of file, journald, none")
         self.health = _health(data.get("health"))
         stop = data.get("stop") or {}
-        # Path: file system that must be mounted there. Where it is not, the container would write below it.
+        # Path: type of the file system that must be mounted there, empty for any. Where it is not, the container would
+        # write below it.
         self.mounts: dict[str, str] = dict(data.get("mounts") or {})
+        # Path: the lease without which the container must not write there.
+        self.leases = {path: LeaseSetting(entry) for path, entry in (data.get("leases") or {}).items()}
         self.stop_signal = int(_number(stop, "signal", 15, "stop")) or 15
         self.stop_timeout = _number(stop, "timeout", 10.0, "stop")
 

@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 
 from .._errors import StartError, StateError, VesselError
 from .._kernel import mount, process
+from .._paths import container_of
 from .._runtime import bundle as bundles
 from .._runtime import create, start
 from .._runtime.channel import Channel
@@ -29,16 +30,34 @@ LONGEST_SETUP = 120.0
 Failure = Optional[Exception]
 
 
+def require_mounts(settings: Settings) -> None:
+    """Without its volumes a container would write below them."""
+    for path, fstype in settings.mounts.items():
+        found = mount.mounted(path)
+        if not found or fstype not in ("", found):
+            hint = "vessel restore mounts it, and so does a task that has the volume or the container"
+            raise StartError(f"the volume at {path} is not mounted", step="volumes", hint=hint)
+
+
 class Start:
-    """``done`` is called once: with the process, or with the error and nothing of the container left."""
+    """``done`` is called once: with the process, or with the error and nothing of the container left.
+
+    ``may_go`` is asked last, when nothing is left but to let it run.
+    """
 
     def __init__(
-        self, host: Host, name: str, settings: Settings, done: Callable[[Optional[Watched], Failure], None]
+        self,
+        host: Host,
+        name: str,
+        settings: Settings,
+        done: Callable[[Optional[Watched], Failure], None],
+        may_go: Callable[[], bool] = lambda: True,
     ) -> None:
         self._host = host
         self._name = name
         self._settings = settings
         self._done = done
+        self._may_go = may_go
         self._config: dict[str, Any] = {}
         self._creation: Optional[create.Creation] = None
         self._state: Optional[State] = None
@@ -47,9 +66,10 @@ class Start:
         self._reason: Failure = None  # why we ended it ourselves
         host.slots.ask(self._go)
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str = "") -> None:
         """It is not wanted any more; ``done`` is called with an error soon."""
-        self._end(StateError(f"container {self._name} was stopped while it was being started"))
+        text = f"container {container_of(self._name)} was stopped while it was being started"
+        self._end(StateError(reason or text))
 
     def _end(self, reason: Exception) -> None:
         self._reason = self._reason or reason
@@ -73,7 +93,7 @@ class Start:
         bundle = paths.bundle(self._name)
         self._config = bundles.load(bundle)
         self._host.adjust(self._config)
-        self._require_mounts()
+        require_mounts(self._settings)
         stdio = open_stdio(self._settings.log)
         try:
             self._creation = create.begin(paths.runtime, self._name, bundle, config=self._config, stdio=stdio.fds)
@@ -82,14 +102,9 @@ class Start:
         self._host.loop.watch(self._creation.fd, self._created)
         self._timer = self._host.loop.after(LONGEST_SETUP, self._too_long)
 
-    def _require_mounts(self) -> None:
-        for path, fstype in self._settings.mounts.items():
-            if mount.mounted(path) != fstype:
-                hint = "vessel restore mounts it, and so does a task that has the volume or the container"
-                raise StartError(f"the volume at {path} is not mounted", step="volumes", hint=hint)
-
     def _too_long(self) -> None:
-        self._end(StartError(f"container {self._name}: its set-up took longer than {LONGEST_SETUP:g} s", step="set-up"))
+        text = f"container {container_of(self._name)}: its set-up took longer than {LONGEST_SETUP:g} s"
+        self._end(StartError(text, step="set-up"))
 
     def _created(self) -> None:
         creation = self._creation
@@ -103,6 +118,9 @@ class Start:
             self._finish(None, error)
             return
         try:
+            if not self._may_go():
+                text = f"container {container_of(self._name)}: a lease was over before it could be started"
+                raise StartError(text, step="leases")
             self._channel = start.knock(self._state)
         except (VesselError, OSError) as error:
             self._discard()

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Callable, Optional
 
 from .._errors import StateError, VesselError, WaitError
+from .._kernel.proc_pid_net import tcp
 from . import status as s
 from .connection import Reply
 from .container import Container
-from .health import HEALTHY
+from .health import HEALTHY, UNHEALTHY
 from .logs import tail
 from .loop import Timer
+from .process import age
 
 Answer = Optional[Exception]
 
@@ -28,7 +31,7 @@ def running(container: Container) -> bool:
 
 def healthy(container: Container) -> bool:
     if container.settings.health is None and not container.busy:
-        raise StateError(f"container {container.name} has no health check, so it can't become healthy")
+        raise StateError(f"{container.title} has no health check, so it can't become healthy")
     if container.status.status == s.RUNNING:
         return (container.status.health or {}).get("status") == HEALTHY
     if container.settled:
@@ -40,7 +43,33 @@ def exited(container: Container) -> bool:
     return container.settled
 
 
+def ready(container: Container, ports: Collection[int]) -> bool:
+    """May it take over from another one? It is healthy, or without a health check has run for a while, and listens
+    where it has to. It is given up sooner than ``healthy`` does: nothing is lost by that, for the other one serves."""
+    if container.status.restarts:
+        raise WaitError(_sentence(container, "it does not stay up: " + _ended(container)))
+    if not running(container) or container.process is None:
+        return False
+    if container.settings.health is None:
+        if age(container.process.start_time) < SETTLED:
+            return False
+    elif not healthy(container):
+        if (container.status.health or {}).get("status") == UNHEALTHY:
+            raise WaitError(_sentence(container, "it is unhealthy"))
+        return False
+    return tcp(container.process.pid)[0].issuperset(ports)
+
+
+def idle(container: Container, ports: Collection[int]) -> bool:
+    """Is there no connection left that has come in?"""
+    return container.process is None or not tcp(container.process.pid)[1]
+
+
 CONDITIONS: dict[str, Callable[[Container], bool]] = {"running": running, "healthy": healthy, "exited": exited}
+# What is looked at by the clock, for nobody tells of it. ``ports`` are those of TCP that it has to listen to.
+POLLED: dict[str, Callable[[Container, Collection[int]], bool]] = {"ready": ready, "idle": idle}
+PAUSE = 0.05
+SETTLED = 1.0
 
 
 def _ended(container: Container) -> str:
@@ -55,7 +84,7 @@ def _ended(container: Container) -> str:
 
 def _sentence(container: Container, what: str) -> str:
     """What happened, and what the container itself said last."""
-    text = f"container {container.name}: {what}"
+    text = f"{container.title}: {what}"
     results = (container.status.health or {}).get("log") or []
     if results and container.settings.health is not None and container.status.status == s.RUNNING:
         last = results[-1]
@@ -71,17 +100,34 @@ def _line(text: str) -> str:
 class Wait:
     """Answers once: when the condition holds, can't hold any more, or the time is over."""
 
-    def __init__(self, container: Container, until: str, timeout: Optional[float], reply: Reply) -> None:
+    def __init__(
+        self, container: Container, until: str, timeout: Optional[float], reply: Reply, ports: Collection[int] = ()
+    ) -> None:
         self._container = container
         self._until = until
         self._timeout = timeout
-        self._condition = CONDITIONS[until]
+        polled = POLLED.get(until)
+        self._condition: Callable[[Container], bool] = (
+            CONDITIONS[until] if polled is None else lambda container: polled(container, ports)
+        )
         self._reply = reply
         self._timer: Optional[Timer] = None
+        self._next: Optional[Timer] = None
         container.listeners.append(self._look)
         if timeout is not None:
             self._timer = container.host.loop.after(timeout, self._expired)
-        self._look(container)
+        if polled is None:
+            self._look(container)
+        else:
+            self._look_again()  # not at once: what was on its way to it when we were asked has arrived by then
+
+    def _look_again(self) -> None:
+        self._next = self._container.host.loop.after(PAUSE, self._poll)
+
+    def _poll(self) -> None:
+        self._look(self._container)
+        if self._look in self._container.listeners:
+            self._look_again()
 
     def _look(self, container: Container) -> None:
         if not self._reply.wanted:
@@ -98,14 +144,18 @@ class Wait:
     def _expired(self) -> None:
         self._leave()
         status = self._container.status
+        if self._until == "idle":
+            self._reply.ok(status=status.to_dict())  # whoever asks has no more time for it
+            return
         state = status.status
-        if self._until == "healthy" and state == s.RUNNING:
-            state = f"{state} and {(status.health or {}).get('status')}"
+        if status.health and state == s.RUNNING:
+            state = f"{state} and {status.health.get('status')}"
         what = f"it is not {self._until} after {self._timeout:g} s, but {state}"
         self._reply.error(WaitError(_sentence(self._container, what)))
 
     def _leave(self) -> None:
         if self._look in self._container.listeners:
             self._container.listeners.remove(self._look)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._next):
+            if timer is not None:
+                timer.cancel()

@@ -168,10 +168,13 @@ def _passwd(limit: int = 1 << 20) -> bytes:
 
 
 def find(plan: Plan) -> str:
-    """The file that args[0] names, looked up in the container's PATH as execvp(3) does."""
+    """The file that args[0] names, looked up in the container's PATH as execvp(3) does.
+
+    A relative one is so to the working directory, to which nobody has changed yet.
+    """
     name = plan.args[0]
     if "/" in name:
-        _require_executable(name)
+        _require_executable(name, plan.cwd)
         return name
     denied = False
     for directory in (plan.env.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").split(
@@ -179,7 +182,7 @@ def find(plan: Plan) -> str:
     ):
         path = f"{directory or '.'}/{name}"
         try:
-            mode = os.stat(path).st_mode
+            mode = os.stat(os.path.join(plan.cwd, path)).st_mode
         except OSError:
             continue
         if stat.S_ISREG(mode) and mode & 0o111:
@@ -190,9 +193,9 @@ def find(plan: Plan) -> str:
     raise StartError(f"exec {name}: executable file {problem} [{errno.errorcode[code]}]", errno=code, hint=_HINTS[code])
 
 
-def _require_executable(path: str) -> None:
+def _require_executable(path: str, cwd: str) -> None:
     try:
-        mode = os.stat(path).st_mode
+        mode = os.stat(os.path.join(cwd, path)).st_mode
     except OSError as error:
         code = error.errno or errno.ENOENT
         text = f"exec {path}: {os.strerror(code)} [{errno.errorcode[code]}]"

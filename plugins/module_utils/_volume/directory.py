@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Optional
 
 from .._errors import KernelError
 from .._kernel.file import remove_tree
 from .model import Difference, Volume
 
-FSTYPE = ""  # nothing has to be mounted
-
 
 def source(volume: Volume) -> str:
     """What is bound into containers."""
     return f"{volume.home}/data"
+
+
+def mounted_type(volume: Volume) -> Optional[str]:
+    """The type of file system that must be mounted there before it is used; empty for any, None for none."""
+    return None
 
 
 def differences(volume: Volume) -> list[Difference]:
@@ -45,7 +49,8 @@ def ensure(volume: Volume) -> None:
 
 def own(path: str, volume: Volume) -> None:
     try:
-        os.chown(path, -1 if volume.uid is None else volume.uid, -1 if volume.gid is None else volume.gid)
+        if (volume.uid, volume.gid) != (None, None):  # else nobody's: a read-only one could not even be left as it is
+            os.chown(path, *(-1 if wanted is None else wanted for wanted in (volume.uid, volume.gid)))
         if volume.mode is not None:
             os.chmod(path, volume.mode)
     except OSError as error:

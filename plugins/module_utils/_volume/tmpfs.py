@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from typing import Optional
 
 from .._errors import KernelError, StateError
 from .._kernel import mount as m
@@ -19,6 +20,10 @@ DEVICE = "vessel"
 
 def source(volume: Volume) -> str:
     return f"{volume.home}/data"
+
+
+def mounted_type(volume: Volume) -> Optional[str]:
+    return FSTYPE
 
 
 def differences(volume: Volume) -> list[Difference]:
