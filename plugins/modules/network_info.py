@@ -61,8 +61,8 @@ networks:
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
 from ansible_collections.vessel.host.plugins.module_utils._converge import networks, store
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
-from ansible_collections.vessel.host.plugins.module_utils._converge.parse import parse_name
+from ansible_collections.vessel.host.plugins.module_utils._options.parse import parse_name
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Option
 
 
 def gather(module: VesselModule) -> dict:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import KernelError
+from .dump import Link
 from .model import Network
 from .observe import Snapshot
 from .rtnl import Rtnl
@@ -59,7 +60,7 @@ def differences(network: Network, snapshot: Snapshot) -> list[Difference]:
     return found
 
 
-def ensure(rtnl: Rtnl, network: Network, snapshot: Snapshot) -> None:
+def ensure(rtnl: Rtnl, network: Network, snapshot: Snapshot) -> Link:
     """Make the bridge as declared, whatever of it is there; its ports are not touched."""
     link = snapshot.links.get(network.link)
     if link is not None and link.kind != "bridge":
@@ -67,7 +68,8 @@ def ensure(rtnl: Rtnl, network: Network, snapshot: Snapshot) -> None:
         link = None
     if link is None:
         # A MAC of its own: else the bridge takes that of its lowest port and changes it as containers come and go.
-        rtnl.add_bridge(network.link, network.mtu, mac_address(network.link))
+        # On other hosts the bridge of a network has the same name, so what tells it apart goes in too.
+        rtnl.add_bridge(network.link, network.mtu, mac_address(network.link + network.local))
         link = rtnl.link(network.link)
         if link is None:
             raise KernelError("add bridge", network.link, 19)
@@ -85,10 +87,7 @@ def ensure(rtnl: Rtnl, network: Network, snapshot: Snapshot) -> None:
         rtnl.set_link(link.index, mtu=network.mtu)
     if not link.up:
         rtnl.set_link(link.index, state="up")
-
-
-def delete(rtnl: Rtnl, network: Network) -> None:
-    rtnl.delete_link(network.link)
+    return link
 
 
 def mac_address(name: str) -> str:

@@ -30,16 +30,21 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA
 IFLA_EXT_MASK = 29
 IFLA_INFO_KIND = 1
 RTEXT_FILTER_SKIP_STATS = 8
+IFLA_INFO_DATA = 2
+IFLA_VXLAN_ID, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 1, 3, 4, 15, 17
+RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
+NDA_DST, NDA_LLADDR = 1, 2
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 1, 4, 5, 9, 15, 18
 RTN_UNICAST, RT_TABLE_MAIN = 1, 254
-IFF_UP = 1
+IFF_UP, IFF_RUNNING = 0x1, 0x40
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
 _IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _IFADDR = struct.Struct("=BBBBI")  # ifaddrmsg: family, length, flags, scope, index
 _RT = struct.Struct("=BBBBBBBBI")  # rtmsg: family, lengths, tos, table, protocol, scope, type, flags
+_ND = struct.Struct("=BxxxiHBB")  # ndmsg: family, index, state, flags, type
 _NEXTHOP = struct.Struct("=HBBi")  # rtnexthop: length, flags, hops, index
 # An interrupted dump (something changed between two of its parts) is asked for again, but not for ever.
 _TRIES = 12
@@ -48,8 +53,19 @@ Attributes = dict[int, bytes]
 
 
 @dataclass(frozen=True)
+class Vxlan:
+    """``device`` is the index of the link below, 0 for none."""
+
+    vni: int
+    port: int
+    local: str
+    device: int
+
+
+@dataclass(frozen=True)
 class Link:
-    """A network interface. ``master`` and ``peer`` are indices, 0 for none."""
+    """A network interface. ``master`` and ``peer`` are indices, 0 for none. One that is ``running`` has a carrier, and
+    where it is a bridge's port the bridge knows."""
 
     index: int
     name: str
@@ -60,6 +76,8 @@ class Link:
     master: int
     peer: int
     group: int = 0
+    vxlan: Optional[Vxlan] = None
+    running: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,20 @@ class Reader:
                     found.append(route)
         return found
 
+    def forwarding(self, index: int) -> set[tuple[str, str]]:
+        """(MAC, address of the host that it is at) of a vxlan link; all zeros stand for whoever is not known."""
+        found = set()
+        # As ifinfomsg the question is for one link (rtnl_fdb_dump); as ndmsg it would be for all.
+        body = _IFINFO.pack(socket.AF_BRIDGE, 0, index, 0, 0)
+        for kind, data in self._dump(RTM_GETNEIGH, body):
+            if kind != RTM_NEWNEIGH or _ND.unpack_from(data)[1] != index:
+                continue
+            attributes = _attributes(data, _ND.size)
+            mac, where = attributes.get(NDA_LLADDR), attributes.get(NDA_DST)
+            if mac and where:
+                found.add((mac.hex(":"), _ip(where)))
+        return found
+
     def _dump(self, kind: int, body: bytes) -> list[tuple[int, bytes]]:
         """A dump of one time where that can be had. On a host where links come and go all the time, the last try: it
         may lack one or have one twice, and to mend what is right already changes nothing."""
@@ -203,10 +235,15 @@ def _number(data: Optional[bytes]) -> int:
     return struct.unpack("=I", data)[0] if data and len(data) == 4 else 0
 
 
+def _ip(data: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data)
+
+
 def _link(data: bytes) -> Link:
     dummy, dummy, index, flags, dummy = _IFINFO.unpack_from(data)
     attributes = _attributes(data, _IFINFO.size)
-    kind = _attributes(attributes.get(IFLA_LINKINFO, b""), 0).get(IFLA_INFO_KIND, b"")
+    info = _attributes(attributes.get(IFLA_LINKINFO, b""), 0)
+    kind = info.get(IFLA_INFO_KIND, b"")
     return Link(
         index,
         attributes[IFLA_IFNAME].rstrip(b"\0").decode(),
@@ -217,6 +254,19 @@ def _link(data: bytes) -> Link:
         _number(attributes.get(IFLA_MASTER)),
         _number(attributes.get(IFLA_LINK)),
         _number(attributes.get(IFLA_GROUP)),
+        _vxlan(info.get(IFLA_INFO_DATA, b"")) if kind == b"vxlan\0" else None,
+        bool(flags & IFF_RUNNING),
+    )
+
+
+def _vxlan(data: bytes) -> Vxlan:
+    attributes = _attributes(data, 0)
+    local = attributes.get(IFLA_VXLAN_LOCAL) or attributes.get(IFLA_VXLAN_LOCAL6)
+    return Vxlan(
+        _number(attributes.get(IFLA_VXLAN_ID)),
+        int.from_bytes(attributes.get(IFLA_VXLAN_PORT, b""), "big"),
+        _ip(local) if local else "",
+        _number(attributes.get(IFLA_VXLAN_LINK)),
     )
 
 

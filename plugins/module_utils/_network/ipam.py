@@ -37,6 +37,13 @@ def first_address(subnet: str) -> str:
     return str(ipaddress.ip_network(subnet).network_address + 1)
 
 
+def with_ipv4(subnet6: str, address: str) -> str:
+    """The IPv6 address whose last 32 bits are an IPv4 address: hosts that give IPv4 addresses from parts of their own
+    need no word on IPv6."""
+    network = ipaddress.IPv6Network(subnet6)
+    return str(network.network_address + int(ipaddress.IPv4Address(address)))
+
+
 class Taken(set[str]):
     """Addresses of a network that somebody has. It remembers up to where they are without a gap, for each pool."""
 

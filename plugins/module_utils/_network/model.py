@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from .._errors import OptionError
 
@@ -20,6 +20,34 @@ _PORT = re.compile(
 )
 # A range is taken apart into ports; more than this is a mistake rather than a wish.
 _RANGE_MAX = 1024
+
+
+@dataclass(frozen=True)
+class Name:
+    """What is on a network and no container of this host."""
+
+    name: str
+    addresses: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class End:
+    """Who may talk, or be talked to: names, addresses or subnets, any of which; or labels, all of which. Both empty:
+    anybody."""
+
+    names: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Allow:
+    """``ports`` are (first, last), none for all; ``protocols`` are tcp, udp, sctp and icmp, which is echo."""
+
+    source: End
+    target: End
+    protocols: tuple[str, ...]
+    ports: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,23 @@ class Network:
     internal: bool = False
     mtu: int = 1500
     isolate: bool = False
+    vni: int = 0
+    port: int = 0  # UDP port of the driver vxlan
+    local: str = ""
+    device: str = ""
+    peers: tuple[str, ...] = ()  # addresses of the other hosts
+    names: tuple[Name, ...] = ()
+    allow: Optional[tuple[Allow, ...]] = None  # None: nobody asks who talks to whom
+
+    @property
+    def across(self) -> bool:
+        """Is it a network of several hosts?"""
+        return self.driver == "vxlan"
+
+    @property
+    def tunnel(self) -> str:
+        """Name of the link to the other hosts, where there is one."""
+        return self.link.replace("br", "vx", 1)
 
     def addresses(self) -> list[str]:
         """What the bridge itself has, as ADDRESS/LENGTH."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from .model import Endpoint
+from .model import Endpoint, Name
 
 # hosts(5) of a Debian system, which is what libc falls back on.
 _LOCAL = (
@@ -23,13 +23,27 @@ RESERVED = frozenset(name for line in _LOCAL.splitlines() for name in line.split
 _RESOLVED = "/run/systemd/resolve/resolv.conf"
 
 
-def network_lines(endpoints: Iterable[Endpoint]) -> str:
+def network_lines(endpoints: Iterable[Endpoint], elsewhere: Iterable[Name] = ()) -> str:
     """Everybody on a network: computed once, and part of the file of each container on it. Who shares an alias stands
-    there in the order given; a program gets all of them in this order, or the first alone (nothing takes turns)."""
-    lines = []
+    there in the order given; a program gets all of them in this order, or the first alone (nothing takes turns).
+
+    ``elsewhere`` is what is on the network and no container of this host. All hosts may be given the same names, those
+    of a host's own containers among them: where such a container is, and that it is here, the host itself knows best.
+    Another name for the address of one that is here is kept, as it is on the other hosts.
+    """
+    lines: list[str] = []
+    own: set[str] = set()
+    here: set[tuple[str, str]] = set()
     for endpoint in endpoints:
-        names = " ".join(dict.fromkeys([endpoint.container, *endpoint.aliases]))
-        lines += [f"{address.partition('/')[0]}\t{names}\n" for address in endpoint.addresses()]
+        names = dict.fromkeys([endpoint.container, *endpoint.aliases])
+        addresses = [address.partition("/")[0] for address in endpoint.addresses()]
+        lines += [f"{address}\t{' '.join(names)}\n" for address in addresses]
+        own.add(endpoint.container.lower())
+        here.update((address, name.lower()) for address in addresses for name in names)
+    for name in elsewhere:
+        called = name.name.lower()
+        if called not in own:
+            lines += [f"{address}\t{name.name}\n" for address in name.addresses if (address, called) not in here]
     return "".join(lines)
 
 

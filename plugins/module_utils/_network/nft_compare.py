@@ -14,7 +14,8 @@ from typing import Any
 
 from .bridge import Difference
 from .model import Port
-from .nftables import Json, Target
+from .nft_words import Json
+from .nftables import Target
 
 _FAMILIES = {"ip": "0.0.0.0", "ip6": "::"}
 # nft takes the names of protocols anywhere, and tells them only where there is an /etc/protocols.
@@ -165,6 +166,13 @@ def _dnat(body: Json) -> str:
     return f"dnat {body.get('family', '')} to {_words(body.get('addr', ''))} : {_words(body.get('port', ''))}"
 
 
+def _set(body: Any) -> str:
+    """Of what a match may be with, or the statement that adds to a named one."""
+    if isinstance(body, dict):
+        return f"{body['op']} {body['set']} {{ {_words(body['elem'])} }}"
+    return f"{{ {', '.join(sorted(map(_protocol, body)))} }}"
+
+
 def _protocol(value: Any) -> str:
     """Sets in rules of ours are of protocols."""
     return _PROTOCOLS.get(value, str(value)) if isinstance(value, (int, str)) else _words(value)
@@ -180,7 +188,12 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "dnat": _dnat,
     "map": lambda body: f"{_words(body['key'])} map {_words(body['data'])}",
     "concat": lambda body: " . ".join(map(_words, body)),
-    "set": lambda body: f"{{ {', '.join(sorted(map(_protocol, body)))} }}",
+    "set": _set,
+    "range": lambda body: "-".join(map(str, body)),
+    "vmap": lambda body: f"{_words(body['key'])} vmap {_words(body['data'])}",
+    "jump": lambda body: f"jump {body['target']}",
+    "&": lambda body: f"{_words(body[0])} & {_words(body[1])}",
+    "exthdr": lambda body: f"{body['name']} {body['field']}",
 }
 
 

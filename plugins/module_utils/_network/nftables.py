@@ -17,10 +17,10 @@ from typing import Any
 
 from .._errors import DependencyError, VesselError
 from .model import Network, Port
+from .nft_words import ACCEPT, DROP, Json, Table, address, match, meta, prefix, raw
 
 FAMILY = "inet"
 _COMMENT = 120
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Target:
     address: str
 
 
-# Expressions, as libnftables-json(5) spells them.
+_ADDRESS = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
+_VNI = raw("th", 96, 24)  # behind UDP's 8 bytes, and 4 of flags (RFC 7348)
 _L4_PORT = [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]
 # What has ports: nft 0.9.8 wants to be told before it leads to one.
 _PORTED = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": {"set": ["tcp", "udp"]}}}
@@ -48,64 +49,60 @@ _CHAINS = (
 )
 
 
-def _meta(key: str, right: Any, op: str = "==") -> Json:
-    return {"match": {"op": op, "left": {"meta": {"key": key}}, "right": right}}
-
-
-def _address(family: str, field: str, right: Any, op: str = "==") -> Json:
-    return {"match": {"op": op, "left": {"payload": {"protocol": family, "field": field}}, "right": right}}
-
-
-def _prefix(subnet: str) -> Json:
-    address, dummy, length = subnet.partition("/")
-    return {"prefix": {"addr": address, "len": int(length)}}
-
-
 def render(table: str, networks: Iterable[Network], targets: Iterable[Target], *, owner: str = "") -> list[Json]:
     """The commands that replace the table: add it (so that deleting can't fail), delete it, add it anew.
 
     ``owner`` is where the installation lies, for whoever finds the table.
     """
     networks, targets = list(networks), list(targets)
-    head: Json = {"family": FAMILY, "name": table}
-    commands: list[Json] = [{"add": {"table": head}}, {"delete": {"table": head}}, {"add": {"table": head}}]
-    bridges = [network.link for network in networks]
-    commands.append(_set(table, "bridges", "ifname", bridges))
+    new = Table(FAMILY, table)
+    new.commands += [{"delete": {"table": new.head}}, *new.commands]
+    new.set("bridges", "ifname", [network.link for network in networks])
+    for network in filter(_has_peers, networks):
+        new.set(_peers(network), _ADDRESS[_underlay(network)], list(network.peers))
     for family in ("ip", "ip6"):
-        commands += _maps(table, family, targets)
-    commands += [_chain(table, *chain) for chain in _CHAINS]
+        _maps(new, family, targets)
+    for chain in _CHAINS:
+        new.chain(*chain)
     rules = [("prerouting", _not_from_elsewhere())]
     rules += [(chain, rule) for chain in ("prerouting", "output") for rule in _dnat()]
     rules += [("postrouting", rule) for rule in _masquerade(networks)]
+    rules += [("input", _from_peers(network)) for network in networks if network.across]
     rules += [("input", rule) for rule in _input()]
     rules += [("forward", rule) for rule in _forward(networks)]
-    for chain, expression in rules:
-        commands.append({"add": {"rule": {"family": FAMILY, "table": table, "chain": chain, "expr": expression}}})
+    for where, expression in rules:
+        new.rule(where, *expression)
     if owner:  # JSON has comments of rules alone, of at most 128 bytes
-        commands[-len(rules)]["add"]["rule"]["comment"] = owner[:_COMMENT]
-    return commands
+        new.commands[-len(rules)]["add"]["rule"]["comment"] = owner[:_COMMENT]
+    return new.commands
 
 
-def _chain(table: str, name: str, kind: str, hook: str, priority: int) -> Json:
-    body = {"name": name, "type": kind, "hook": hook, "prio": priority, "policy": "accept"}
-    return {"add": {"chain": {"family": FAMILY, "table": table, **body}}}
+def _has_peers(network: Network) -> bool:
+    return network.across and bool(network.peers)
 
 
-def _set(table: str, name: str, kind: Any, elements: list[Any], data: Any = None) -> Json:
-    body: Json = {"family": FAMILY, "table": table, "name": name, "type": kind}
-    if data is not None:
-        body["map"] = data
-    if elements:
-        body["elem"] = elements
-    return {"add": {"map" if data is not None else "set": body}}
+def _peers(network: Network) -> str:
+    return f"peers_{network.tunnel}"
 
 
-def _maps(table: str, family: str, targets: list[Target]) -> list[Json]:
+def _underlay(network: Network) -> str:
+    return "ip6" if ":" in network.local else "ip"
+
+
+def _from_peers(network: Network) -> list[Json]:
+    """The kernel takes the network's packets from whoever sends them, a host that is no peer any more among them."""
+    expression = [address("udp", "dport", network.port), match(_VNI, network.vni)]
+    if network.peers:
+        expression.append(address(_underlay(network), "saddr", f"@{_peers(network)}", "!="))
+    return [*expression, DROP]
+
+
+def _maps(new: Table, family: str, targets: list[Target]) -> None:
     """Ports on every address of the host, and ports on one address: where each leads to, address and port apart.
 
     One map with both as its data would do, but nft 1.0.6 crashes when JSON gives it one.
     """
-    kind = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}[family]
+    kind = _ADDRESS[family]
     wild = {"ip": "0.0.0.0", "ip6": "::"}[family]
     anywhere, somewhere = [], []
     for target in targets:
@@ -118,13 +115,11 @@ def _maps(table: str, family: str, targets: list[Target]) -> list[Json]:
         elif (":" in port.host_ip) == (family == "ip6"):
             somewhere.append(({"concat": [port.host_ip, *key]}, target))
     l4 = ["inet_proto", "inet_service"]
-    result = []
     for name, key_type, entries in ((f"{family}_any", l4, anywhere), (f"{family}_one", [kind, *l4], somewhere)):
         addresses = [[key, entry.address] for key, entry in entries]
         ports = [[key, entry.port.container_port] for key, entry in entries]
-        result.append(_set(table, f"{name}_address", key_type, addresses, kind))
-        result.append(_set(table, f"{name}_port", key_type, ports, "inet_service"))
-    return result
+        new.map(f"{name}_address", key_type, kind, addresses)
+        new.map(f"{name}_port", key_type, "inet_service", ports)
 
 
 def _dnat() -> list[list[Json]]:
@@ -135,7 +130,7 @@ def _dnat() -> list[list[Json]]:
             parts = [{"map": {"key": {"concat": key}, "data": f"@{name}_{part}"}} for part in ("address", "port")]
             dnat = {"dnat": {"family": family, "addr": parts[0], "port": parts[1]}}
             # A key with an address says of which family it is, and nft leaves out what goes without saying.
-            head = [] if daddr in key else [_meta("nfproto", proto)]
+            head = [] if daddr in key else [meta("nfproto", proto)]
             rules.append([*head, _LOCAL, _PORTED, dnat])
     return rules
 
@@ -143,35 +138,35 @@ def _dnat() -> list[list[Json]]:
 def _not_from_elsewhere() -> list[Json]:
     """A port published on 127.0.0.1 is for this host. A neighbour that sends there is not led on, so that the kernel
     sees the packet for what it is and drops it."""
-    return [_meta("iifname", "lo", "!="), _address("ip", "daddr", _LOOPBACK), {"accept": None}]
+    return [meta("iifname", "lo", "!="), address("ip", "daddr", _LOOPBACK), ACCEPT]
 
 
 def _input() -> list[list[Json]]:
     """route_localnet, which ports on 127.0.0.1 need on our bridges, would let containers at the host's own loopback."""
-    ours = _meta("iifname", "@bridges")
+    ours = meta("iifname", "@bridges")
     return [
-        [ours, _ANSWER, {"accept": None}],
-        [ours, _address("ip", "daddr", _LOOPBACK), {"drop": None}],
-        [ours, _address("ip", "saddr", _LOOPBACK), {"drop": None}],
+        [ours, _ANSWER, ACCEPT],
+        [ours, address("ip", "daddr", _LOOPBACK), DROP],
+        [ours, address("ip", "saddr", _LOOPBACK), DROP],
     ]
 
 
 def _masquerade(networks: list[Network]) -> list[list[Json]]:
     # A port published on 127.0.0.1 leads to a container, which could not answer that address.
-    rules = [[_address("ip", "saddr", _LOOPBACK), _meta("oifname", "@bridges"), {"masquerade": None}]]
+    rules = [[address("ip", "saddr", _LOOPBACK), meta("oifname", "@bridges"), {"masquerade": None}]]
     for network in networks:
         for family, subnet in (("ip", network.subnet), ("ip6", network.subnet6)):
             if not subnet:
                 continue
-            own = _address(family, "saddr", _prefix(subnet))
+            own = address(family, "saddr", prefix(subnet))
             # A container that goes out by a published port and comes back in to its own network (hairpin).
-            rules.append([own, _meta("oifname", network.link), _DNATTED, {"masquerade": None}])
+            rules.append([own, meta("oifname", network.link), _DNATTED, {"masquerade": None}])
             if not network.internal:
                 rules.append(
                     [
                         own,
-                        _address(family, "daddr", _prefix(subnet), "!="),
-                        _meta("oifname", "@bridges", "!="),
+                        address(family, "daddr", prefix(subnet), "!="),
+                        meta("oifname", "@bridges", "!="),
                         {"masquerade": None},
                     ]
                 )
@@ -185,13 +180,16 @@ def _forward(networks: list[Network]) -> list[list[Json]]:
         # Before all else, so that a network that becomes internal cuts the connections that it has.
         if network.internal:
             rules += _fence(network.link)
-    rules.append([_ANSWER, {"accept": None}])
+        if network.allow is not None:
+            # By way of a published port they would reach one another past who may (policy.py).
+            rules.append([meta("iifname", network.link), meta("oifname", network.link), _DNATTED, DROP])
+    rules.append([_ANSWER, ACCEPT])
     for network in networks:
-        if network.isolate:
+        if network.isolate or network.allow is not None:
             rules += _fence(network.link, "@bridges")
     # From outside only what is published gets in, whatever routes a neighbour adds.
-    rules.append([_meta("oifname", "@bridges"), _meta("iifname", "@bridges", "!="), _DNATTED, {"accept": None}])
-    rules.append([_meta("oifname", "@bridges"), _meta("iifname", "@bridges", "!="), {"drop": None}])
+    rules.append([meta("oifname", "@bridges"), meta("iifname", "@bridges", "!="), _DNATTED, ACCEPT])
+    rules.append([meta("oifname", "@bridges"), meta("iifname", "@bridges", "!="), DROP])
     return rules
 
 
@@ -199,8 +197,8 @@ def _fence(link: str, others: str = "") -> list[list[Json]]:
     """Nothing between the link and others, or all others."""
     rules = []
     for here, there in (("iifname", "oifname"), ("oifname", "iifname")):
-        beyond = [_meta(there, others)] if others else []
-        rules.append([_meta(here, link), _meta(there, link, "!="), *beyond, {"drop": None}])
+        beyond = [meta(there, others)] if others else []
+        rules.append([meta(here, link), meta(there, link, "!="), *beyond, DROP])
     return rules
 
 
@@ -213,20 +211,23 @@ def apply(commands: list[Json]) -> None:
     _nft(["-j", "-f", "-"], json.dumps({"nftables": commands}))
 
 
-def delete(table: str) -> None:
-    head = {"family": FAMILY, "name": table}
+def delete(table: str, family: str = FAMILY) -> None:
+    head = {"family": family, "name": table}
     apply([{"add": {"table": head}}, {"delete": {"table": head}}])
 
 
-def read(table: str) -> list[Json]:
-    """What the kernel has of the table, without handles and in a stable order; empty when there is none."""
-    text = _nft(["-j", "list", "table", FAMILY, table], "", missing=True)
+def read(table: str, family: str = FAMILY) -> list[Json]:
+    """What the kernel has of the table, without handles and in a stable order; empty when there is none. What a set
+    holds that forgets is left out: packets put it there."""
+    text = _nft(["-j", "list", "table", family, table], "", missing=True)
     if not text:
         return []
     objects = [item for item in json.loads(text)["nftables"] if "metainfo" not in item]
     for item in objects:
         for body in item.values():
             body.pop("handle", None)
+            if "timeout" in body:
+                body.pop("elem", None)
             if isinstance(body.get("elem"), list):
                 body["elem"].sort(key=lambda element: json.dumps(element, sort_keys=True))
     return objects

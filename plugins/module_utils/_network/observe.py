@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Optional
 
 from .dump import Link, Reader, Route
 
@@ -17,15 +18,27 @@ class Snapshot:
     links: dict[str, Link]
     addresses: dict[int, set[str]]
     routes: list[Route]
+    # Of each vxlan link, by its index: (MAC, the host that it is at).
+    forwarding: dict[int, set[tuple[str, str]]] = field(default_factory=dict)
 
     @classmethod
     def take(cls, reader: Reader) -> Snapshot:
-        return cls(reader.links(), reader.addresses(), reader.routes())
+        links = reader.links()
+        tunnels = [link.index for link in links.values() if link.vxlan]
+        forwarding = {index: reader.forwarding(index) for index in tunnels}
+        return cls(links, reader.addresses(), reader.routes(), forwarding)
 
     def on(self, name: str) -> set[str]:
         """Addresses of the link with this name."""
         link = self.links.get(name)
         return self.addresses.get(link.index, set()) if link else set()
+
+    def having(self, address: str) -> Optional[Link]:
+        """The link that has this address, without its length."""
+        for link in self.links.values():
+            if any(entry.partition("/")[0] == address for entry in self.addresses.get(link.index, ())):
+                return link
+        return None
 
     def gateways(self, name: str) -> set[str]:
         """Where the default routes of the link with this name lead."""

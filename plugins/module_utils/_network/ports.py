@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from .._errors import OptionError, VesselError
+from .._kernel.proc_pid_net import LISTEN, UNCONNECTED, rows
 from .model import Port
 
 _ANY = "0.0.0.0"
 _WILD = (_ANY, "::")
-_LISTEN, _UNCONNECTED = "0A", "07"  # include/net/tcp_states.h
 # The dynamic ports of RFC 6335.
 FIRST, LAST = 49153, 65535
 
@@ -27,27 +27,18 @@ def listening() -> dict[Key, list[tuple[str, str]]]:
     """(protocol, port): (address, inode) of every socket here that would take a connection or a packet."""
     found: dict[Key, list[tuple[str, str]]] = {}
     for file, protocol, state in (
-        ("tcp", "tcp", _LISTEN),
-        ("tcp6", "tcp", _LISTEN),
-        ("udp", "udp", _UNCONNECTED),
-        ("udp6", "udp", _UNCONNECTED),
+        ("tcp", "tcp", LISTEN),
+        ("tcp6", "tcp", LISTEN),
+        ("udp", "udp", UNCONNECTED),
+        ("udp6", "udp", UNCONNECTED),
     ):
-        for fields in _rows(f"/proc/thread-self/net/{file}"):
+        for fields in rows(file):
             if fields[3] == state:
                 address, dummy, port = fields[1].partition(":")
                 found.setdefault((protocol, int(port, 16)), []).append((_address(address), fields[9]))
-    for fields in _rows("/proc/thread-self/net/sctp/eps"):  # ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS
+    for fields in rows("sctp/eps"):  # ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS
         found.setdefault(("sctp", int(fields[5])), []).append((fields[8] if len(fields) > 8 else _ANY, fields[7]))
     return found
-
-
-def _rows(path: str) -> Iterator[list[str]]:
-    try:
-        with open(path) as lines:
-            next(lines, "")
-            yield from (line.split() for line in lines)
-    except FileNotFoundError:
-        return  # a kernel without it
 
 
 def _address(digits: str) -> str:

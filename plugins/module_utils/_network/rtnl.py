@@ -77,6 +77,47 @@ class Rtnl(Reader):
             exists=False,
         )
 
+    def add_vxlan(
+        self, name: str, *, vni: int, port: int, local: str, device: int, master: int, mtu: int, mac: str
+    ) -> None:
+        """Who is behind which host it learns from what comes in; to whom it sends what nobody is known for,
+        ``append_forwarding`` says."""
+        words: dict[str, Any] = {"vxlan_local6" if ":" in local else "vxlan_local": local}
+        if device:
+            words["vxlan_link"] = device
+        self._do(
+            "add vxlan",
+            name,
+            lambda: self._ipr.link(
+                "add",
+                ifname=name,
+                kind="vxlan",
+                vxlan_id=vni,
+                vxlan_port=port,
+                vxlan_learning=1,
+                mtu=mtu,
+                address=mac,
+                master=master,
+                **words,
+            ),
+            exists=False,
+        )
+
+    def append_forwarding(self, index: int, mac: str, where: str) -> None:
+        self._do(
+            f"append {mac} at {where} to link",
+            index,
+            lambda: self._ipr.fdb("append", ifindex=index, lladdr=mac, dst=where),
+        )
+
+    def delete_forwarding(self, index: int, mac: str, where: str) -> None:
+        self._do(
+            f"delete {mac} at {where} of link",
+            index,
+            lambda: self._ipr.fdb("del", ifindex=index, lladdr=mac, dst=where),
+            missing=(errno.ENOENT, errno.ENODEV),
+        )
+
     def set_hairpin(self, index: int) -> None:
         """Let the port of a bridge send back where it received: with br_netfilter, a container that asks for its own
         published port is turned round by the bridge itself."""

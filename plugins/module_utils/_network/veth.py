@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional
@@ -17,6 +18,8 @@ from .model import Endpoint, Network
 from .observe import Snapshot
 from .rtnl import Rtnl, open_netns
 from .sandbox import write_sysctl
+
+_CARRIER = 0.5  # seconds for a link that is up to have one
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def ensure(host: Rtnl, netns: str, wire: Wire, bridge: Link) -> None:
             host.set_link(peer.index, state="up", master=bridge.index, mtu=wire.network.mtu)
         if link is not None:
             _mend(rtnl, netns, wire, link, fresh=fresh)
+            if fresh and _is_news(wire, link, fresh=True):
+                _announce(host, rtnl, wire, link)
 
 
 def _attach(host: Rtnl, rtnl: Rtnl, netns: str, wire: Wire, bridge: Link) -> Optional[Link]:
@@ -135,10 +140,24 @@ def _mend(rtnl: Rtnl, netns: str, wire: Wire, link: Link, *, fresh: bool) -> Non
         rtnl.set_default_route(gateway, link.index)
 
 
+def _announce(host: Rtnl, rtnl: Rtnl, wire: Wire, link: Link) -> None:
+    """Once more. What the kernel told when the link came up was dropped by the bridge, which did not know of its port's
+    carrier yet; and who is silent would be looked for where it was until the others forget that, in minutes."""
+    until = time.monotonic() + _CARRIER
+    while time.monotonic() < until:
+        peer = host.link(wire.endpoint.peer)
+        if peer is None or peer.running:
+            break
+        time.sleep(0.001)
+    rtnl.set_link(link.index, address=wire.endpoint.mac or link.mac)
+
+
 def _is_news(wire: Wire, link: Link, *, fresh: bool) -> bool:
-    """May neighbours know another MAC for its address? Not where that follows from the address, as it does by default:
-    a thousand containers that greeted a thousand would be a million packets."""
+    """May neighbours know another MAC for its address, or another host that it is on? Not where the one follows from
+    the address, as it does by default: a thousand containers that greeted a thousand would be a million packets."""
     endpoint = wire.endpoint
+    if wire.network.across and fresh:
+        return True
     return endpoint.mac != (mac_address(endpoint.ipv4 or endpoint.ipv6) if fresh else link.mac)
 
 
