@@ -42,16 +42,19 @@ def rows(text: str, fields: int) -> Iterator[list[str]]:
             yield parts
 
 
+def is_id(text: str) -> bool:
+    """A number that a user or a group can have."""
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < 2**32 - 1
+
+
 def find_user(passwd: str, user: str) -> Optional[list[str]]:
     """The row of a user by name or number."""
     column = 2 if user.isdecimal() else 0
-    return next(
-        (row for row in rows(passwd, 6) if row[column] == user and row[2].isdecimal() and row[3].isdecimal()), None
-    )
+    return next((row for row in rows(passwd, 6) if row[column] == user and is_id(row[2]) and is_id(row[3])), None)
 
 
 def find_group(groups: str, group: str) -> Optional[int]:
     """The number of a group by name or number."""
-    if group.isdecimal():
+    if is_id(group):
         return int(group)
-    return next((int(row[2]) for row in rows(groups, 3) if row[0] == group and row[2].isdecimal()), None)
+    return next((int(row[2]) for row in rows(groups, 3) if row[0] == group and is_id(row[2])), None)

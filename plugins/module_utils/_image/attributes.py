@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Optional
 
 from .._errors import StoreError
@@ -66,9 +66,9 @@ def xattr(path: bytes, name: str) -> Optional[bytes]:
         raise
 
 
-def set_xattrs(target: int | bytes, member: tarfile.TarInfo) -> None:
+def set_xattrs(target: int | bytes, wanted: Iterable[tuple[str, bytes]]) -> None:
     """``target`` is a descriptor or a path, which is not followed."""
-    for name, value in xattrs(member):
+    for name, value in wanted:
         try:
             os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
         except OSError as error:

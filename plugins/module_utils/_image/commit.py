@@ -15,15 +15,15 @@ from .store import Image, Store
 def commit(store: Store, base: Image, upper: str, name: str, key: str, *, created_by: str) -> Image:
     """Store the directory ``upper``, a writable layer over the image ``base``, as a layer of the image ``name``.
 
-    It may be written to meanwhile: each file is then as it was when it was read. The configuration stays that of the
-    base, but for the layer and its line in the history.
+    It may be written to meanwhile (see pack()): each file is then as it was when it was read. The configuration stays
+    that of the base, but for the layer and its line in the history.
     """
     with store.work() as work:
         for layer in base.layers:
             if not work.pin(layer):
                 raise StoreError(f"image {base.name}: its layer {layer} is not in the store")
         directory = work.directory()
-        rootfs.copy(upper, directory)
+        rootfs.copy(upper, directory, busy=True)
         clean(directory, [store.layer_path(layer) for layer in base.layers])
         diff_id, size = pack.measure(directory)
         work.adopt(directory, diff_id, size)

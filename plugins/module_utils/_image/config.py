@@ -30,15 +30,19 @@ def architecture() -> str:
     return ARCHITECTURES.get(machine, machine)
 
 
-def malformed(config: Any) -> str:
-    """What of a ``config`` object, which somebody else wrote, is not of the type that the specification says; else
-    empty. What is null counts as absent."""
-    if config is None:
-        return ""
+def malformed(document: dict[str, Any]) -> str:
+    """What of a configuration, which somebody else wrote, is not of the type that the specification says; else empty.
+    What is null counts as absent."""
+    config = {} if document.get("config") is None else document["config"]
     if not isinstance(config, dict):
         return "config is not a mapping"
-    check = config.get("Healthcheck")
-    for where, fields, value in (("", _TYPES, config), ("Healthcheck.", _HEALTH_TYPES, check or {})):
+    history = document.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+        return "history is not a list of mappings"
+    checked = [("", _TOP_TYPES, document), ("", _TYPES, config)]
+    checked += [("Healthcheck.", _HEALTH_TYPES, config.get("Healthcheck") or {})]
+    checked += [("history: ", _HISTORY_TYPES, entry) for entry in history]
+    for where, fields, value in checked:
         for key, (kind, words) in fields.items():
             found = value.get(key) if isinstance(value, dict) else None
             if found is not None and not (isinstance(found, kind) and _texts(found)):
@@ -57,6 +61,8 @@ _LIST = (list, "a list of strings")
 _STRING = (str, "a string")
 _MAPPING = (dict, "a mapping")
 _NUMBER = (int, "a number")
+_TOP_TYPES: dict[str, tuple[type, str]] = dict.fromkeys(("author", "created", "variant"), _STRING)
+_HISTORY_TYPES: dict[str, tuple[type, str]] = dict.fromkeys(("author", "created", "created_by", "comment"), _STRING)
 _TYPES: dict[str, tuple[type, str]] = {
     "Cmd": _LIST,
     "Entrypoint": _LIST,

@@ -60,8 +60,8 @@ class Writer:
         """Names or numbers, looked up in the image; without a group it is the user's. StoreError for no such name."""
         if user is None:
             return None, None
-        row = None if user.isdecimal() else accounts.find_user(accounts.read(self.root, "etc/passwd") or "", user)
-        if row is None and not user.isdecimal():
+        row = None if accounts.is_id(user) else accounts.find_user(accounts.read(self.root, "etc/passwd") or "", user)
+        if row is None and not accounts.is_id(user):
             raise StoreError(f"{user!r} is no user in the image's /etc/passwd")
         uid = int(row[2]) if row else int(user)
         if group is None:

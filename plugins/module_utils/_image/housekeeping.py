@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What nothing leads to, and what killed processes left. References are counted in what is there, never kept in a file.
 
-All but unused() is called under the store's lock: then no writer is between two of its files.
+What removes is called under the store's lock: then no writer is between two of its files.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._errors import StoreError
 from .._kernel.file import has_name, remove_tree
-from .record import is_half_written, is_hex, listdir, load
+from .record import bases_of, is_half_written, is_hex, listdir, load
 
 if TYPE_CHECKING:
     from .store import Store
 
 TEMPORARY, LOCK = ".tmp-", ".lock-"
 FILE = ".file"
+PULL = ".pull"  # of a layer that a pull has fetched, until it has all of the image
 # Directories of build steps' cache mounts; a step that uses one holds a lock on it.
 CACHES = "caches"
 HEADERS = ".headers"
@@ -38,23 +39,31 @@ class Unused(NamedTuple):
 
 
 def unused(store: Store, *, keep_cache: bool, keep: Collection[str], without: Collection[str]) -> Unused:
-    named = {record["id"] for record in store.records() if record["name"] not in without}
-    wanted = _pinned(store) | set(keep)
-    for identity in named:
-        # A damaged image keeps nothing; that does not hinder the removal of others.
-        with contextlib.suppress(StoreError):
-            wanted |= set(store.image({"name": "", "id": identity}).layers)
+    images = {f"sha256:{name}" for name in listdir(store.images_dir) if is_hex(name)}
+    records = [record for record in store.records() if record["name"] not in without]
+    named = {record["id"] for record in records} | (images & set(keep))
+    # Of what went into another the configuration is kept, which is small, and no layer for its sake.
+    bases = {identity for record in records for identity in bases_of(record).values()}
+    wanted = _pinned(store) | set(keep) | _of_images(store, named)
     entries = [key for key in listdir(store.keys_dir) if not is_half_written(key)]
     cached = {key: _cached(store, key) for key in entries if not key.endswith(FILE)}
     if keep_cache:
         wanted |= set(cached.values())
-    images = [name for name in listdir(store.images_dir) if is_hex(name) and f"sha256:{name}" not in named]
     layers = [name for name in listdir(store.layers) if is_hex(name) and f"sha256:{name}" not in wanted]
     keys = [key for key, layer in cached.items() if layer not in wanted or not store.layer_for(key)]
     # What is remembered of files is of use as long as there are images.
     keys += [key for key in entries if key.endswith(FILE) and not named]
     caches = [] if keep_cache else [name for name in listdir(f"{store.layers}/{CACHES}") if is_hex(name)]
-    return Unused(images, layers, keys, caches)
+    return Unused(sorted(name[len("sha256:") :] for name in images - named - bases), layers, keys, caches)
+
+
+def _of_images(store: Store, identities: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    for identity in identities:
+        # A damaged image keeps nothing; that does not hinder the removal of others.
+        with contextlib.suppress(StoreError):
+            found |= set(store.image({"name": "", "id": identity}).layers)
+    return found
 
 
 def _pinned(store: Store) -> set[str]:
@@ -77,14 +86,19 @@ def remove(store: Store, what: Unused) -> int:
     for key in what.keys:
         os.unlink(f"{store.keys_dir}/{key}")
     for name in what.layers:
-        freed += store.layer_size(f"sha256:{name}")
+        freed += layer_size(store, f"sha256:{name}")
         # The size goes first: a layer without one is not a layer.
-        for suffix in (".json", HEADERS):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{store.layers}/{name}{suffix}")
-        remove_tree(f"{store.layers}/{name}")
+        for suffix in (".json", HEADERS, ""):
+            remove_tree(f"{store.layers}/{name}{suffix}")
 
     return freed + sum(_remove_cache(f"{store.layers}/{CACHES}/{name}") for name in what.caches)
+
+
+def layer_size(store: Store, diff_id: str) -> int:
+    """Bytes of its files on the disk; 0 where its record is damaged, which does not hinder its removal."""
+    with contextlib.suppress(StoreError):
+        return store.layer_size(diff_id)
+    return 0
 
 
 def cache_size(store: Store, name: str) -> int:
@@ -113,23 +127,38 @@ def _remove_cache(path: str) -> int:
 
 
 def sweep(store: Store) -> None:
-    for name in listdir(store.layers):
-        path = f"{store.layers}/{name}"
-        if name.startswith((TEMPORARY, LOCK)):
+    for path in litter(store):
+        if os.path.basename(path).startswith((TEMPORARY, LOCK)):
             _remove_if_dead(path)
-        elif is_half_written(name) or _is_half_adopted(store, name):
+        else:
             remove_tree(path)
+
+
+def is_littered(store: Store) -> bool:
+    return any(True for dummy in litter(store))
+
+
+def litter(store: Store) -> Iterator[str]:
+    """Paths of what killed processes may have left; without the store's lock also of what others are at."""
+    for name in listdir(store.layers):
+        if name.startswith((TEMPORARY, LOCK)) or is_half_written(name) or _is_half_adopted(store, name):
+            yield f"{store.layers}/{name}"
     images = [name for name in listdir(store.images_dir) if is_hex(name)]
     for name in images:
         if not os.path.exists(f"{store.images_dir}/{name}/config.json"):
-            remove_tree(f"{store.images_dir}/{name}")
+            yield f"{store.images_dir}/{name}"
     for directory in (store.keys_dir, store.names_dir, *(f"{store.images_dir}/{name}" for name in images)):
-        for name in filter(is_half_written, listdir(directory)):
-            os.unlink(f"{directory}/{name}")
+        yield from (f"{directory}/{name}" for name in listdir(directory) if is_half_written(name))
+    pulled = [name for name in listdir(store.keys_dir) if name.endswith(PULL)]
+    if pulled:
+        layers = _of_images(store, {record["id"] for record in store.records()})
+        yield from (f"{store.keys_dir}/{name}" for name in pulled if f"sha256:{name[: -len(PULL)]}" in layers)
 
 
 def _is_half_adopted(store: Store, name: str) -> bool:
-    """A layer's directory or headers, of which its adopter did not get as far as the size."""
+    """A layer's directory or headers, of which its adopter did not get as far as the size; or a size alone."""
+    if name.endswith(".json"):
+        return is_hex(name[: -len(".json")]) and not os.path.lexists(f"{store.layers}/{name[: -len('.json')]}")
     layer = name[: -len(HEADERS)] if name.endswith(HEADERS) else name
     return is_hex(layer) and not os.path.exists(f"{store.layers}/{layer}.json")
 

@@ -17,7 +17,7 @@ from typing import Optional
 
 from .._errors import KernelError, StoreError
 from .ahead import ahead
-from .attributes import mode, owner, set_xattrs, times
+from .attributes import mode, owner, set_xattrs, times, xattrs
 from .headers import Recorder
 from .member import stretches
 from .tarstream import Forward, Hashed, Readable, members, refuse_size
@@ -29,17 +29,27 @@ _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 # File systems give space out in pages; to ask each file what it has takes longer than to count.
 _PAGE = 4096
 
+# Of a directory: uid, gid, mode, mtime in nanoseconds, xattrs.
+_Directory = tuple[int, int, int, int, tuple[tuple[str, bytes], ...]]
+
 REFUSE, SKIP, MAKE = "refuse", "skip", "make"
 
 
 def unpack(
-    stream: Readable, destination: str, *, expected: str = "", limit: int = 0, devices: str = REFUSE, headers: str = ""
+    stream: Readable,
+    destination: str,
+    *,
+    expected: str = "",
+    limit: int = 0,
+    devices: str = REFUSE,
+    headers: str = "",
+    skipped: Optional[list[str]] = None,
 ) -> tuple[str, int]:
     """Unpack an uncompressed tar into an empty directory: (diff_id, bytes of its files on the disk).
 
     ``expected`` is the diff_id it must have; ``limit`` the most bytes that it may come to, 0 for any number;
-    ``devices`` says what becomes of device nodes: REFUSE, SKIP or MAKE. What was unpacked when it fails stays there:
-    the caller throws the directory away.
+    ``devices`` says what becomes of device nodes: REFUSE, SKIP or MAKE; ``skipped`` gets the name of the first that was
+    left out. What was unpacked when it fails stays there: the caller throws the directory away.
 
     ``headers`` is a file that is made of what replay() needs to give the same tar back; there is none afterwards where
     a later entry replaced a file with content or a directory, or where more than 1 MiB is no file's.
@@ -51,7 +61,7 @@ def unpack(
         recorder = stack.enter_context(contextlib.closing(Recorder(headers))) if headers else None
         stack.enter_context(_umask(0))
         source = Forward(hashed, limit, recorder)
-        unpacker = _Unpacker(tree, source, limit, devices, recorder)
+        unpacker = _Unpacker(tree, source, limit, devices, recorder, skipped)
         for member in members(source, marked=not expected):
             unpacker.member(member)
         unpacker.finish()
@@ -72,20 +82,32 @@ def _umask(mask: int) -> Iterator[None]:
         os.umask(before)
 
 
+def _depth(path: str) -> int:
+    return path.count("/") + 1 if path else 0
+
+
 class _Unpacker:
     def __init__(
-        self, tree: Tree, source: Forward, limit: int, devices: str, recorder: Optional[Recorder] = None
+        self,
+        tree: Tree,
+        source: Forward,
+        limit: int,
+        devices: str,
+        recorder: Optional[Recorder],
+        skipped: Optional[list[str]],
     ) -> None:
         self.tree = tree
         self.source = source
         self.limit = limit
         self.devices = devices
         self.recorder = recorder
+        self.skipped = skipped
         self.born = tree.owner()
         self.size = 0  # as the files say, with their holes
         self.disk = 0
         # What a directory is to be is set at the end: every entry made in it changes its time, and inherits its ACL.
-        self.directories: dict[Path, tarfile.TarInfo] = {}
+        # A layer may have a million: by path, as few objects as will do.
+        self.directories: dict[str, _Directory] = {}
 
     def member(self, member: tarfile.TarInfo) -> None:
         path = parts(member.name)
@@ -106,7 +128,7 @@ class _Unpacker:
     def _top(self, member: tarfile.TarInfo) -> None:
         if not member.isdir():
             raise StoreError(f"the layer's entry {member.name!r} would replace the layer's top")
-        self.directories[()] = member
+        self._later(member, ())
 
     # what is not there
     def _whiteout(self, path: Path, name: str) -> None:
@@ -156,13 +178,15 @@ class _Unpacker:
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(encode(name), dir_fd=parent).st_mode):
                 self.tree.mkdir(parent, name)
-        self.directories.pop(path, None)
-        self.directories[path] = member
+        self._later(member, path)
+
+    def _later(self, member: tarfile.TarInfo, path: Path) -> None:
+        self.directories["/".join(path)] = (*owner(member), mode(member), times(member)[0], tuple(xattrs(member)))
 
     def _file(self, member: tarfile.TarInfo, path: Path) -> None:
         self.size += member.size
         if self.limit and self.size > self.limit:
-            refuse_size(self.limit)
+            refuse_size("the archive", self.limit)
         name, permissions = encode(path[-1]), mode(member) & 0o777
         try:
             fd = os.open(name, _CREATE, permissions, dir_fd=self.tree.directory_of(path, member.name))
@@ -171,7 +195,7 @@ class _Unpacker:
         try:
             self._content(fd, member, path)
             self._owner_and_mode(fd, member)
-            set_xattrs(fd, member)
+            set_xattrs(fd, xattrs(member))
             os.utime(fd, ns=times(member))
         finally:
             os.close(fd)
@@ -226,6 +250,8 @@ class _Unpacker:
 
     def _device(self, member: tarfile.TarInfo, path: Path) -> None:
         if self.devices == SKIP:
+            if self.skipped == []:
+                self.skipped.append(member.name)
             return
         if self.devices == REFUSE or not (member.devmajor or member.devminor):
             hint = "device_nodes: skip leaves it out, make makes it; containers get devices by their option devices"
@@ -242,23 +268,24 @@ class _Unpacker:
             os.chown(name, *owner(member), dir_fd=parent, follow_symlinks=False)
         if not member.issym() and mode(member) & 0o7000:
             os.chmod(name, mode(member), dir_fd=parent)
-        set_xattrs(proc(parent, path[-1]), member)
+        set_xattrs(proc(parent, path[-1]), xattrs(member))
         os.utime(name, ns=times(member), dir_fd=parent, follow_symlinks=False)
 
     def finish(self) -> None:
         """Directories, the deepest first."""
-        for path, member in sorted(self.directories.items(), key=lambda item: -len(item[0])):
-            fd = self.tree.find(path)
+        for path in sorted(self.directories, key=_depth, reverse=True):
+            uid, gid, permissions, time, extended = self.directories[path]
+            fd = self.tree.find(parts(path))
             if fd < 0:
                 continue  # a later entry replaced it
             try:
-                os.fchown(fd, *owner(member))
-                os.fchmod(fd, mode(member))
-                set_xattrs(fd, member)
-                os.utime(fd, ns=times(member))
+                os.fchown(fd, uid, gid)
+                os.fchmod(fd, permissions)
+                set_xattrs(fd, extended)
+                os.utime(fd, ns=(time, time))
             except OverflowError:
-                raise StoreError(f"the layer's entry {member.name!r} has a time that can't be") from None
+                raise StoreError(f"the layer's entry {path!r} has a time that can't be") from None
             except OSError as error:
-                raise KernelError("unpack", member.name, error.errno or 0) from None
+                raise KernelError("unpack", path, error.errno or 0) from None
             finally:
                 os.close(fd)

@@ -98,6 +98,13 @@ class Layout:
         hint = "it has neither docker-save's manifest.json nor OCI's index.json; a root file system is source: rootfs"
         raise StoreError(f"{self.path} is no image", hint=hint)
 
+    def holds_images(self) -> bool:
+        """Is it one of images, whichever, and no other that has a file of such a name?"""
+        if "manifest.json" in self:
+            value = manifest.json_of(self.read(Blob("manifest.json")), f"{self.path}: manifest.json")
+            return isinstance(value, list) and all(isinstance(one, dict) and "Layers" in one for one in value)
+        return "index.json" in self and "oci-layout" in self
+
     # docker-save
     def _docker(self, wanted: str, name: str) -> Found:
         where = f"{self.path}: manifest.json"

@@ -18,6 +18,7 @@ from .record import diff_ids, hexes
 
 JSON_MAX = 4 << 20  # of a manifest or a configuration, as registries have it
 DEPTH_MAX = 4  # of indexes in indexes
+_DIGITS_MAX = 20  # of a number: those of 64 bits
 _OCI, _DOCKER = "application/vnd.oci.image", "application/vnd.docker"
 INDEX, MANIFEST = f"{_OCI}.index.v1+json", f"{_OCI}.manifest.v1+json"
 DOCKER_LIST = f"{_DOCKER}.distribution.manifest.list.v2+json"
@@ -178,9 +179,16 @@ def list_of(value: Any, where: str, kind: type = dict) -> list[Any]:
 
 def json_of(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data)
+        return json.loads(data, parse_int=_integer)
     except (ValueError, RecursionError):
         raise StoreError(f"{where} is not JSON") from None
+
+
+def _integer(text: str) -> int:
+    """One of a million digits would take minutes, or more digits than Python shows."""
+    if len(text) > _DIGITS_MAX:
+        raise ValueError
+    return int(text)
 
 
 def checked_config(data: bytes, layers: int, where: str, wanted: Optional[Platform] = None) -> tuple[str, ...]:
@@ -194,7 +202,7 @@ def checked_config(data: bytes, layers: int, where: str, wanted: Optional[Platfo
         if config.get(field) not in (own, None, ""):
             asked = f"{wanted} was asked for" if wanted else f"this host is {own}"
             raise StoreError(f"{where}: the image is for {config[field]}, and {asked}")
-    what = malformed(config.get("config"))
+    what = malformed(config)
     if what:
         raise StoreError(f"{where}: the image's configuration is malformed: {what}")
     return found

@@ -9,17 +9,18 @@ tar(5)'s ustar, with PAX records for what that has no room for.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import stat
 import struct
 from collections.abc import Collection, Iterator
-from typing import Optional, Protocol
+from typing import Optional, Protocol, Union
 
 from .._errors import StoreError
 from .attributes import XATTR
-from .tree import OPAQUE, OVERLAY, WHITEOUT, is_whiteout
+from .tree import OPAQUE, OVERLAY, WHITEOUT, is_whiteout, proc
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _BLOCK = 512
@@ -32,6 +33,15 @@ _OCTAL11 = 0o77777777777
 _NOT_PACKED = (OVERLAY, "security.selinux", "security.ima", "security.evm")
 # With these a layer holds a part of a file only, or is not where its name is.
 _UNFINISHED = (f"{OVERLAY}metacopy", f"{OVERLAY}redirect")
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What a name leads to when it has become something else.
+_CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
+
+
+class _Gone(Exception):
+    """What was to be packed is not there any more."""
 
 
 class Writable(Protocol):
@@ -65,78 +75,123 @@ def measure(directory: str) -> tuple[str, int]:
     return out.digest(), disk
 
 
-def pack(directory: str, out: Writable, *, empty: Collection[str] = (), devices: bool = True) -> int:
+def pack(
+    directory: str, out: Writable, *, empty: Collection[str] = (), devices: bool = True, busy: bool = False
+) -> int:
     """Write the directory as a tar; the bytes of its files on the disk.
 
     Of the directories in ``empty`` (paths from the top), and of those where another file system is mounted, only the
-    directory itself is written. Device nodes are left out without ``devices``.
+    directory itself is written. Device nodes are left out without ``devices``. A ``busy`` directory may be changed
+    meanwhile, by somebody hostile too: what has gone when it is its turn is left out, and where a file was cut off
+    while it was read there are zeros.
     """
-    packer = _Packer(os.fsencode(directory), out, {os.fsencode(path) for path in empty}, devices)
-    packer.directory(b"")
+    packer = _Packer(out, {os.fsencode(path) for path in empty}, devices, busy)
+    packer.top(directory)
     out.write(bytes(2 * _BLOCK))
     return packer.disk
 
 
 class _Packer:
-    def __init__(self, base: bytes, out: Writable, empty: Collection[bytes], devices: bool) -> None:
-        self.base = base
+    """No path of more than one part is opened: another part may have become a symlink since it was looked at."""
+
+    def __init__(self, out: Writable, empty: Collection[bytes], devices: bool, busy: bool) -> None:
         self.out = out
         self.empty = empty
+        self.busy = busy
         self.skipped = {stat.S_IFSOCK} if devices else {stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK}
-        self.device = os.stat(base).st_dev
+        self.device = -1
         self.disk = 0
         self.links: dict[int, bytes] = {}
 
-    def directory(self, path: bytes) -> None:
+    def top(self, directory: str) -> None:
+        fd = os.open(directory, _DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            self.device = os.fstat(fd).st_dev
+            self._directory(fd, b"")
+        finally:
+            os.close(fd)
+
+    def _directory(self, fd: int, path: bytes) -> None:
         """The directory with all that is in it; ``path`` is empty for the top."""
-        full = b"%s/%s" % (self.base, path) if path else self.base
-        info = os.lstat(full)
-        self.out.write(header(path + b"/" if path else b"./", info, b"5", xattrs=_xattrs(full)))
+        info = os.fstat(fd)
+        self.out.write(header(path + b"/" if path else b"./", info, b"5", xattrs=_xattrs(fd, path)))
         if info.st_dev != self.device or path in self.empty:
             return
-        if path and _opaque(full):
+        if path and _opaque(fd):
             self._mark(b"%s/%s" % (path, OPAQUE.encode()))
-        with os.scandir(full) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                self._entry(entry, b"%s/%s" % (path, entry.name) if path else entry.name)
+        with os.scandir(fd) as entries:
+            found = sorted(((os.fsencode(entry.name), entry) for entry in entries), key=lambda item: item[0])
+        for name, entry in found:
+            below = b"%s/%s" % (path, name) if path else name
+            try:
+                with self._as_it_was():
+                    info = entry.stat(follow_symlinks=False)
+                self._entry(fd, name, below, info)
+            except _Gone:
+                self.links = {number: first for number, first in self.links.items() if first != below}
 
-    def _entry(self, entry: os.DirEntry[bytes], path: bytes) -> None:
-        info = entry.stat(follow_symlinks=False)
+    def _entry(self, parent: int, name: bytes, path: bytes, info: os.stat_result) -> None:
         kind = stat.S_IFMT(info.st_mode)
-        if entry.name.startswith(WHITEOUT.encode()):
-            raise StoreError(
-                f"{os.fsdecode(entry.path)} can't be in an image: names that begin with .wh. mark deletions"
-            )
+        if name.startswith(WHITEOUT.encode()):
+            raise StoreError(f"{os.fsdecode(path)} can't be in an image: names that begin with .wh. mark deletions")
         if kind == stat.S_IFDIR:
-            self.directory(path)
+            fd = self._open(parent, name, _DIRECTORY)
+            try:
+                self._directory(fd, path)
+            finally:
+                os.close(fd)
         elif is_whiteout(info):
-            self._mark(b"%s%s%s" % (path[: len(path) - len(entry.name)], WHITEOUT.encode(), entry.name))
+            self._mark(b"%s%s%s" % (path[: len(path) - len(name)], WHITEOUT.encode(), name))
         elif kind not in self.skipped:  # a tar has no sockets: their listeners make them
-            self._node(entry, path, info, kind)
+            self._node(parent, name, path, info, kind)
 
     def _mark(self, path: bytes) -> None:
         self.out.write(header(path, None, b"0"))
 
-    def _node(self, entry: os.DirEntry[bytes], path: bytes, info: os.stat_result, kind: int) -> None:
+    def _node(self, parent: int, name: bytes, path: bytes, info: os.stat_result, kind: int) -> None:
         if info.st_nlink > 1:
             first = self.links.setdefault(info.st_ino, path)
             if first != path:
                 self.out.write(header(path, info, b"1", link=first))
                 return
         if kind == stat.S_IFREG:
-            self._file(entry.path, path, info)
-        elif kind == stat.S_IFLNK:
-            link = os.readlink(entry.path)
-            self.out.write(header(path, info, b"2", link=link, xattrs=_xattrs(entry.path)))
-        else:
-            flag = {stat.S_IFCHR: b"3", stat.S_IFBLK: b"4", stat.S_IFIFO: b"6"}[kind]
-            self.out.write(header(path, info, flag, xattrs=_xattrs(entry.path)))
+            self._file(parent, name, path)
+            return
+        link, flag = b"", {stat.S_IFLNK: b"2", stat.S_IFCHR: b"3", stat.S_IFBLK: b"4", stat.S_IFIFO: b"6"}[kind]
+        with self._as_it_was():
+            if kind == stat.S_IFLNK:
+                link = os.readlink(name, dir_fd=parent)
+            xattrs = _xattrs(proc(parent, os.fsdecode(name)), path)
+        self.out.write(header(path, info, flag, link=link, xattrs=xattrs))
 
-    def _file(self, full: bytes, path: bytes, info: os.stat_result) -> None:
-        self.disk += info.st_blocks * 512
-        xattrs = _xattrs(full)
-        fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def _open(self, parent: int, name: bytes, flags: int) -> int:
+        with self._as_it_was():
+            if not self.busy or flags & os.O_DIRECTORY:
+                return os.open(name, flags, dir_fd=parent)
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:  # who opens a FIFO waits, and a device does what devices do
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise _Gone
+                return os.open(f"/proc/self/fd/{fd}", flags & ~os.O_NOFOLLOW)
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        """Within, errors of what is not there any more, or is something else, are _Gone where that is no wonder."""
         try:
+            yield
+        except OSError as error:
+            if self.busy and error.errno in _CHANGED:
+                raise _Gone from None
+            raise
+
+    def _file(self, parent: int, name: bytes, path: bytes) -> None:
+        fd = self._open(parent, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            info = os.fstat(fd)
+            self.disk += info.st_blocks * 512
+            xattrs = _xattrs(fd, path)
             if info.st_size - info.st_blocks * 512 >= _HOLES_MIN:
                 self._sparse(fd, path, info, xattrs)
                 return
@@ -149,8 +204,9 @@ class _Packer:
     def _content(self, fd: int, offset: int, length: int, path: bytes) -> None:
         while length:
             data = os.pread(fd, min(length, _CHUNK), offset)
-            if not data:
+            if not data and not self.busy:
                 raise StoreError(f"{os.fsdecode(path)} became shorter while it was read")
+            data = data or bytes(min(length, _CHUNK))
             self.out.write(data)
             offset += len(data)
             length -= len(data)
@@ -187,11 +243,13 @@ def _stretches(fd: int, size: int) -> Iterator[tuple[int, int]]:
     while end < size:
         try:
             start = os.lseek(fd, end, os.SEEK_DATA)
+            if start >= size:
+                break  # it has grown since
+            end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
             break
-        end = os.lseek(fd, start, os.SEEK_HOLE)
         yield start, end - start
     if end != size:
         yield size, 0
@@ -264,21 +322,31 @@ def _ustar(
     return b"%s%06o\0 %s" % (block[:148], sum(block), block[156:])
 
 
-def _xattrs(path: bytes) -> dict[bytes, bytes]:
+def _xattrs(where: Union[int, bytes], path: bytes) -> dict[bytes, bytes]:
+    """``where`` is a descriptor, or a path of whose last part no symlink is followed; ``path`` is for errors."""
     found = {}
-    for name in os.listxattr(path, follow_symlinks=False):
+    follow = isinstance(where, int)
+    for name in os.listxattr(where, follow_symlinks=follow):
         if name in _UNFINISHED:
             hint = "mount the step's overlay with redirect_dir=off,metacopy=off"
             raise StoreError(f"{os.fsdecode(path)} is in parts in other layers", hint=hint)
         if not name.startswith(_NOT_PACKED):
-            found[os.fsencode(name)] = os.getxattr(path, name, follow_symlinks=False)
+            with _unless(errno.ENODATA):  # taken away meanwhile
+                found[os.fsencode(name)] = os.getxattr(where, name, follow_symlinks=follow)
     return found
 
 
-def _opaque(path: bytes) -> bool:
+def _opaque(fd: int) -> bool:
+    with _unless(errno.ENODATA, errno.ENOTSUP):
+        return os.getxattr(fd, f"{OVERLAY}opaque") == b"y"
+    return False
+
+
+@contextlib.contextmanager
+def _unless(*numbers: int) -> Iterator[None]:
+    """Within, these errors are none."""
     try:
-        return os.getxattr(path, f"{OVERLAY}opaque", follow_symlinks=False) == b"y"
+        yield
     except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP):
-            return False
-        raise
+        if error.errno not in numbers:
+            raise

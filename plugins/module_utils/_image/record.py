@@ -35,6 +35,12 @@ def diff_ids(config: Any, name: str) -> tuple[str, ...]:
     return tuple(layers)
 
 
+def bases_of(record: dict[str, Any]) -> dict[str, str]:
+    """Of a name's record; what is none of it counts as none."""
+    found = record.get("bases")
+    return {str(name): str(one) for name, one in found.items()} if isinstance(found, dict) else {}
+
+
 def hexes(digest: Any) -> str:
     """The digest without its algorithm, which names a file."""
     algorithm, dummy, found = str(digest).partition(":")
@@ -58,6 +64,12 @@ def load(path: str) -> Optional[dict[str, Any]]:
             return parse(file.read(), path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError:
+        raise damaged(path) from None
+
+
+def damaged(path: str) -> StoreError:
+    return StoreError(f"{path} is damaged", hint="remove it, and make the image again")
 
 
 def parse(data: bytes, path: str) -> dict[str, Any]:
@@ -66,7 +78,7 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise StoreError(f"{path} is damaged", hint="remove it, and make the image again") from None
+        raise damaged(path) from None
     return value
 
 

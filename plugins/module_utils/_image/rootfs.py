@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from io import RawIOBase
 from typing import NoReturn, Optional
 
-from .._errors import KernelError, StoreError
+from .._errors import KernelError, StoreError, about
 from .._kernel.file import remove_tree, write_atomic
 from . import layer, pack
 from .compress import decompressed
@@ -26,6 +27,7 @@ from .tarstream import CHUNK
 
 # Devices come with the container, never with its image.
 _EMPTY = ("dev",)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def key(path: str, store: Optional[Store] = None) -> str:
@@ -73,34 +75,47 @@ def _file_key(path: str) -> str:
 
 
 def directory_key(path: str) -> str:
-    """The digest of what stat(2) says of all in the directory."""
-    base = os.fsencode(path)
+    """The digest of what stat(2) says of all in the directory, which may change meanwhile."""
     digest = hashlib.sha256(b"directory\0")
-    for name, info in _walk(base, b"", os.stat(base)):
-        what = (name, info.st_mode, info.st_uid, info.st_gid, info.st_rdev)
-        # What a directory takes depends on its history; what is in it comes next.
-        rest = () if stat.S_ISDIR(info.st_mode) else (info.st_size, info.st_mtime_ns)
-        digest.update(repr((*what, *rest)).encode())
+    top = os.open(path, _DIRECTORY & ~os.O_NOFOLLOW)
+    try:
+        for name, info in _walk(top, b"", os.fstat(top).st_dev):
+            what = (name, info.st_mode, info.st_uid, info.st_gid, info.st_rdev)
+            # What a directory takes depends on its history; what is in it comes next.
+            rest = () if stat.S_ISDIR(info.st_mode) else (info.st_size, info.st_mtime_ns)
+            digest.update(repr((*what, *rest)).encode())
+    finally:
+        os.close(top)
     return digest.hexdigest()
 
 
-def _walk(base: bytes, path: bytes, info: os.stat_result) -> Iterator[tuple[bytes, os.stat_result]]:
+def _walk(fd: int, path: bytes, device: int) -> Iterator[tuple[bytes, os.stat_result]]:
     """What pack() packs."""
+    info = os.fstat(fd)
     yield path, info
-    if os.fsdecode(path) in _EMPTY or info.st_dev != os.stat(base).st_dev:
+    if os.fsdecode(path) in _EMPTY or info.st_dev != device:
         return
-    with os.scandir(os.path.join(base, path)) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            name, found = os.path.join(path, entry.name), entry.stat(follow_symlinks=False)
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(base, name, found)
-            elif not stat.S_ISSOCK(found.st_mode):
-                yield name, found
+    for name in sorted(map(os.fsencode, os.listdir(fd))):
+        below = os.path.join(path, name)
+        try:
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            child = os.open(name, _DIRECTORY, dir_fd=fd) if stat.S_ISDIR(found.st_mode) else -1
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                continue  # it has gone, or become something else
+            raise
+        if child >= 0:
+            try:
+                yield from _walk(child, below, device)
+            finally:
+                os.close(child)
+        elif not stat.S_ISSOCK(found.st_mode):
+            yield below, found
 
 
 def load(store: Store, path: str, *, limit: int = 0, progress: Progress = QUIET) -> str:
     """Store the layer; its diff_id. ``limit`` is the most bytes that it may have, 0 for any number."""
-    with store.work() as work:
+    with store.work() as work, about(path):
         directory = work.directory()
         if os.path.isdir(path):
             diff_id, size = copy(path, directory, limit=limit)
@@ -114,17 +129,17 @@ def load(store: Store, path: str, *, limit: int = 0, progress: Progress = QUIET)
     return diff_id
 
 
-def copy(source: str, directory: str, *, limit: int = 0) -> tuple[str, int]:
+def copy(source: str, directory: str, *, limit: int = 0, busy: bool = False) -> tuple[str, int]:
     """Copy as layers are: a child packs and we unpack, so that links, holes, owners, xattrs and whiteouts come along.
 
-    (diff_id, bytes of its files on the disk) of the copy, which has no devices.
+    (diff_id, bytes of its files on the disk) of the copy, which has no devices. ``busy`` is as pack() has it.
     """
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     words, told = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         os.close(ours)
-        _pack_and_exit(source, theirs, told)
+        _pack_and_exit(source, theirs, told, busy)
     os.close(theirs)
     os.close(told)
     with os.fdopen(ours, "rb", buffering=0) as stream, os.fdopen(words, "rb") as last_words:
@@ -141,10 +156,10 @@ def copy(source: str, directory: str, *, limit: int = 0) -> tuple[str, int]:
             os.waitpid(child, 0)
 
 
-def _pack_and_exit(source: str, fd: int, told: int) -> NoReturn:
+def _pack_and_exit(source: str, fd: int, told: int, busy: bool) -> NoReturn:
     try:
         with os.fdopen(fd, "wb", buffering=0) as out:
-            pack.pack(source, _All(out), empty=_EMPTY, devices=False)
+            pack.pack(source, _All(out), empty=_EMPTY, devices=False, busy=busy)
         os._exit(0)
     except BrokenPipeError:
         os._exit(1)

@@ -4,7 +4,7 @@
 """The store: each layer once, unpacked in overlayfs's own form; images as OCI configurations; names.
 
 layers/HEX/               a layer, named by its diff_id
-layers/HEX.json           {"size": bytes, "packed": digest}; a layer without it is none
+layers/HEX.json           {"size": bytes, "packed": digest, "skipped": name}; a layer without it is none
 layers/HEX.headers        what a layer from elsewhere has in its tar besides its files' content, see headers.py
 layers/keys/KEY           which layer a build step or template of this key made
 layers/.tmp-PID-RANDOM/   a writer at work; it holds a lock on it for as long as it lives
@@ -12,7 +12,8 @@ images/HEX/config.json    an image configuration (image-spec, config.md), named 
 images/HEX/manifest.json  the manifest that it came with, where it came with one
 images/HEX/pushed.json    the manifest that it was last pushed with, where that is another
 images/HEX/origins.json   {"origins": [{"repository": …, "digest": …, "manifest": …}]}: who has it, and as what
-images/names/NAME.json    {"name": …, "id": …, "key": …, "created": …}: which image has it, and what it was made from
+images/names/NAME.json    {"name": …, "id": …, "key": …, "created": …, "bases": {name: id}}: which image has it, and
+                          what it was made from
 
 Reading takes no lock: everything appears by a rename. Writing is under one, which is that of the directory ``layers``.
 """
@@ -25,8 +26,9 @@ import hashlib
 import json
 import os
 import urllib.parse
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Optional
 
 from .._errors import NotFoundError, StoreError
@@ -36,10 +38,11 @@ from .._kernel.syncfs import syncfs
 from .._paths import Paths
 from . import housekeeping
 from .housekeeping import HEADERS, LOCK, TEMPORARY
-from .record import canonical, diff_ids, hexes, listdir, load, parse
+from .record import bases_of, canonical, damaged, diff_ids, digest_of, hexes, listdir, load, parse
 from .tree import OVERLAY
 
 _FILE_NAME_MAX = 120
+_NO_BASES: Mapping[str, str] = MappingProxyType({})
 _ORIGINS_MAX = 32
 
 
@@ -47,7 +50,8 @@ _ORIGINS_MAX = 32
 class Image:
     """``layers`` are diff_ids, the base first; ``config`` is the configuration's ``config`` object.
 
-    ``key`` says what it was made from, as whoever made it told.
+    ``key`` says what it was made from, as whoever made it told; ``bases`` are the images that went into that: the ids
+    that their names had.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Image:
     config: dict[str, Any] = field(default_factory=dict)
     created: str = ""
     key: str = ""
+    bases: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = Image("scratch", "", ())
@@ -86,24 +91,28 @@ class Work:
         with open(f"{self.path}/pins/{hexes(diff_id)}", "wb"):
             pass
 
-    def adopt(self, directory: str, diff_id: str, size: int, *, headers: str = "", packed: str = "") -> None:
-        """Make the directory the layer; one that is there already is the same, for its digest is.
+    def adopt(
+        self, directory: str, diff_id: str, size: int, *, headers: str = "", packed: str = "", skipped: str = ""
+    ) -> None:
+        """Make the directory the layer; one that is there already is the same, for its digest is, unless it lacks the
+        device nodes of which ``skipped`` is the first, and the new one has them.
 
         Of a layer that we have not packed, ``headers`` is the file of its tar's; without that, ``packed`` is the digest
         that it has when we pack it.
         """
         store = self.store
-        if not store.has_layer(diff_id):
+        if not store.has_layer(diff_id) or store.skipped(diff_id):
             syncfs(directory)
         with store.locked():
             self._pin(diff_id)
             target = store.layer_path(diff_id)
-            if store.has_layer(diff_id):
+            if store.has_layer(diff_id) and (skipped or not store.skipped(diff_id)):
                 return  # the directory goes with the work
-            for left in (target, f"{target}{HEADERS}"):
-                remove_tree(left)  # a killed process renamed, and did not get as far as the size
+            for left in (f"{target}.json", target, f"{target}{HEADERS}"):
+                remove_tree(left)  # damaged, or a killed process renamed, and did not get as far as the size
             os.rename(directory, target)
-            record: dict[str, Any] = {"size": size, **({"packed": packed} if packed else {})}
+            more = {"packed": packed, "skipped": skipped}
+            record: dict[str, Any] = {"size": size, **{key: value for key, value in more.items() if value}}
             if headers:
                 record["size"] += os.stat(headers).st_blocks * 512
                 os.rename(headers, f"{target}{HEADERS}")
@@ -127,11 +136,15 @@ class Store:
         return f"{self.layers}/{hexes(diff_id)}"
 
     def has_layer(self, diff_id: str) -> bool:
-        return os.path.exists(f"{self.layer_path(diff_id)}.json")
+        path = self.layer_path(diff_id)
+        return os.path.exists(f"{path}.json") and os.path.isdir(path)
 
     def layer_size(self, diff_id: str) -> int:
         """Bytes of its files on the disk."""
-        data = load(f"{self.layer_path(diff_id)}.json")
+        path = f"{self.layer_path(diff_id)}.json"
+        data = load(path)
+        if data is not None and not isinstance(data.get("size"), int):
+            raise damaged(path)
         return int(data["size"]) if data else 0
 
     def headers(self, diff_id: str) -> str:
@@ -144,24 +157,31 @@ class Store:
         data = load(f"{self.layer_path(diff_id)}.json") or {}
         return str(data.get("packed") or diff_id)
 
+    def skipped(self, diff_id: str) -> str:
+        """The first of the device nodes that the layer has in its tar and not here; empty where it has all."""
+        data = load(f"{self.layer_path(diff_id)}.json") or {}
+        return str(data.get("skipped") or "")
+
     def layer_for(self, key: str) -> str:
-        """The layer that was made from what the key stands for, empty when there is none."""
-        data = load(f"{self.keys_dir}/{key}")
-        return str(data["layer"]) if data and self.has_layer(data["layer"]) else ""
+        """The layer that was made from what the key stands for, empty when there is none, or nobody can tell."""
+        with contextlib.suppress(StoreError):
+            layer = str((load(f"{self.keys_dir}/{key}") or {}).get("layer", ""))
+            return layer if self.has_layer(layer) else ""
+        return ""
 
     # images
     def get(self, name: str) -> Optional[Image]:
         """By name, or by id."""
         if name.startswith("sha256:"):
             return self.image({"name": "", "id": name}) if os.path.isdir(self._image_path(name)) else None
-        record = load(self._name_path(name))
+        record = _named(self._name_path(name))
         if record is None:
             return None
         try:
             return self.image(record)
         except StoreError:
             # The name may have gone to another image between the two reads, and the first been collected.
-            again = load(self._name_path(name))
+            again = _named(self._name_path(name))
             if again == record:
                 raise
             return self.image(again) if again else None
@@ -314,6 +334,7 @@ class Store:
         config: dict[str, Any] | bytes,
         key: str = "",
         *,
+        bases: Mapping[str, str] = _NO_BASES,
         manifest: Optional[bytes] = None,
         origin: Optional[dict[str, str]] = None,
     ) -> Image:
@@ -323,13 +344,13 @@ class Store:
         ``origin`` is one of origins().
         """
         data = config if isinstance(config, bytes) else canonical(config)
-        identity = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        made = digest_of(data)
         layers = diff_ids(json.loads(data), name)
         with self.locked():
             for diff_id in layers:
                 if not self.has_layer(diff_id):
                     raise StoreError(f"image {name}: its layer {diff_id} is not in the store")
-            directory = self._image_path(identity)
+            directory = self._image_path(made)
             os.makedirs(directory, mode=0o700, exist_ok=True)
             if manifest is not None:
                 write_atomic(f"{directory}/manifest.json", manifest)
@@ -337,7 +358,7 @@ class Store:
                 self._add_origin(directory, origin)
             write_atomic(f"{directory}/config.json", data)
             fsync_directory(self.images_dir)
-            record = self._name(name, identity, key)
+            record = self._name(name, made, key, bases)
         return self.image(record)
 
     @staticmethod
@@ -357,11 +378,11 @@ class Store:
                 write_atomic(f"{directory}/pushed.json", manifest)
             self._add_origin(directory, origin)
 
-    def tag(self, image: Image, name: str, key: str = "") -> Image:
+    def tag(self, image: Image, name: str, key: str = "", bases: Mapping[str, str] = _NO_BASES) -> Image:
         """Give an image that is there another name."""
         with self.locked():
             self._read_config(image.id, image.name)
-            record = self._name(name, image.id, key)
+            record = self._name(name, image.id, key, bases)
         return self.image(record)
 
     def untag(self, name: str) -> None:
@@ -371,18 +392,21 @@ class Store:
                 os.unlink(self._name_path(name))
             fsync_directory(self.names_dir)
 
-    def _name(self, name: str, identity: str, key: str) -> dict[str, Any]:
+    def _name(self, name: str, identity: str, key: str, bases: Mapping[str, str]) -> dict[str, Any]:
         if not name or name.startswith("sha256:"):
             raise StoreError(f"{name!r} can't be an image's name; it would be taken for an id")
-        path = self._name_path(name)
+        path, created = self._name_path(name), ""
         with contextlib.suppress(StoreError):
-            before = load(path)
+            before = _named(path)
             if before and before["id"] == identity:
-                if before["key"] == key:
+                if (before["key"], before.get("bases", {})) == (key, bases):
                     return before
                 created = before["created"]
-                return _write_record(path, name, identity, key, created)
-        return _write_record(path, name, identity, key, _now())
+        record: dict[str, Any] = {"name": name, "id": identity, "key": key, "created": created or _now()}
+        if bases:
+            record["bases"] = dict(bases)
+        write_atomic(path, json.dumps(record).encode())
+        return record
 
     # housekeeping
     def drop_layers(self, diff_ids: Collection[str]) -> None:
@@ -395,8 +419,8 @@ class Store:
     ) -> housekeeping.Unused:
         """What no name leads to; with ``keep_cache`` a build step's layer is kept for the next build.
 
-        ``keep`` are layers that are below containers, whatever became of the names of their images; ``without`` are
-        names that count as gone.
+        ``keep`` are digests of images that containers were made from, and of layers that are below them, whatever
+        became of the names; ``without`` are names that count as gone.
         """
         return housekeeping.unused(self, keep_cache=keep_cache, keep=keep, without=without)
 
@@ -428,7 +452,7 @@ class Store:
     def records(self) -> Iterator[dict[str, Any]]:
         for name in listdir(self.names_dir):
             if name.endswith(".json"):
-                record = load(f"{self.names_dir}/{name}")
+                record = _named(f"{self.names_dir}/{name}")
                 if record is not None:
                     yield record
 
@@ -454,7 +478,8 @@ class Store:
         config = parse(self._read_config(identity, name), f"{self._image_path(identity)}/config.json")
         layers = diff_ids(config, name)
         created = str(config.get("created") or record.get("created", ""))
-        return Image(name, identity, layers, config.get("config") or {}, created, record.get("key", ""))
+        more = (created, record.get("key", ""), bases_of(record))
+        return Image(name, identity, layers, config.get("config") or {}, *more)
 
 
 def is_opaque(path: str) -> bool:
@@ -464,9 +489,11 @@ def is_opaque(path: str) -> bool:
         return False
 
 
-def _write_record(path: str, name: str, identity: str, key: str, created: str) -> dict[str, Any]:
-    record = {"name": name, "id": identity, "key": key, "created": created}
-    write_atomic(path, json.dumps(record).encode())
+def _named(path: str) -> Optional[dict[str, Any]]:
+    """A name's record."""
+    record = load(path)
+    if record is not None and not all(isinstance(record.get(key), str) for key in ("name", "id", "key", "created")):
+        raise damaged(path)
     return record
 
 

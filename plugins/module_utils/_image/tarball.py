@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import posixpath
 import tarfile
 import tempfile
@@ -13,42 +15,75 @@ from typing import IO
 from .._errors import KernelError, StoreError
 from .compress import decompressed
 from .layout import Layout
-from .member import Member
+from .member import Tar
 from .progress import QUIET, Progress, Told
-from .tarstream import CHUNK
+from .tarstream import CHUNK, MALFORMED, refuse_size
+
+_NO_IMAGE = "an image has a few for each layer; a root file system is source: rootfs"
+# All entries are kept in memory, with what their headers say.
+_MEMBERS_MAX = 10000
+_HEADERS_MAX = 16 << 20
+# What a file system with too little room is left: others write to it as well.
+_LEFT_MAX = 64 << 20
 
 
 class Archive(Layout):
-    """The tar, opened for reading its members in any order. A compressed one is unpacked to a file that has no name."""
+    """The tar, opened for reading its members in any order. A compressed one is unpacked to a file that has no name.
 
-    def __init__(self, path: str, directory: str, progress: Progress = QUIET) -> None:
+    ``limit`` is the most bytes that a compressed one may unpack to, 0 for any number.
+    """
+
+    def __init__(self, path: str, directory: str, progress: Progress = QUIET, *, limit: int = 0) -> None:
         super().__init__(path, progress)
-        try:
-            file = open(path, "rb")  # noqa: SIM115 - closed by close()
-        except OSError as error:
-            raise KernelError("open", path, error.errno or 0) from None
-        try:
-            self.file = self._plain(file, directory)
-            self.tar = tarfile.open(  # noqa: SIM115
-                fileobj=self.file, mode="r:", tarinfo=Member, encoding="utf-8", errors="surrogateescape"
-            )
-            self.members = {posixpath.normpath(member.name): member for member in self.tar}
-        except (tarfile.TarError, ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
-            file.close()
-            raise StoreError(f"{path} is not a tar archive, or damaged: {error}") from None
+        with contextlib.ExitStack() as stack:
+            try:
+                self.file: IO[bytes] = stack.enter_context(open(path, "rb"))
+            except OSError as error:
+                raise KernelError("open", path, error.errno or 0) from None
+            if self._is_compressed():
+                plain = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+                self._unpack(plain, limit)
+                self.file.close()
+                self.file = plain
+            try:
+                self.tar = Tar(self.file)
+                self.members = self._read()
+            except (tarfile.TarError, *MALFORMED) as error:
+                raise StoreError(f"{path} is not a tar archive, or damaged: {error}") from None
+            stack.pop_all()
 
-    def _plain(self, file: IO[bytes], directory: str) -> IO[bytes]:
-        head = file.read(4)
-        file.seek(0)
-        if not head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
-            return file
-        with decompressed(Told.file(file, self.progress), self.path) as stream:
-            plain = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
-            for block in iter(lambda: stream.read(CHUNK), b""):
-                plain.write(block)
+    def _is_compressed(self) -> bool:
+        head = self.file.read(4)
+        self.file.seek(0)
+        return head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd"))
+
+    def _unpack(self, plain: IO[bytes], limit: int) -> None:
+        size = 0
+        try:
+            with decompressed(Told.file(self.file, self.progress), self.path) as stream:
+                for block in iter(lambda: stream.read(CHUNK), b""):
+                    size += len(block)
+                    if limit and size > limit:
+                        refuse_size(self.path, limit)
+                    self._check_room(plain.fileno(), size)
+                    plain.write(block)
             plain.seek(0)
-            file.close()
-            return plain
+        except OSError as error:
+            raise KernelError("unpack", self.path, error.errno or 0) from None
+
+    def _check_room(self, fd: int, size: int) -> None:
+        disk = os.statvfs(fd)
+        if disk.f_bavail * disk.f_frsize < CHUNK + min(_LEFT_MAX, disk.f_blocks * disk.f_frsize // 100):
+            problem = f"{self.path} unpacks to more than {size} bytes, for which there is no room left in the store"
+            raise StoreError(problem, hint="max_size limits what it may unpack to")
+
+    def _read(self) -> dict[str, tarfile.TarInfo]:
+        members: dict[str, tarfile.TarInfo] = {}
+        for number, member in enumerate(self.tar):
+            if number == _MEMBERS_MAX or self.tar.extended > _HEADERS_MAX:
+                raise StoreError(f"{self.path} is no image: it has too many entries", hint=_NO_IMAGE)
+            members[posixpath.normpath(member.name)] = member
+        return members
 
     def close(self) -> None:
         self.file.close()

@@ -16,13 +16,13 @@ from tarfile import ReadError
 from typing import Any, NoReturn, Optional, Protocol, cast
 
 from .._errors import StoreError
-from .member import Member
+from .member import Member, Tar
 from .ustar import plain
 
 CHUNK = 1 << 20
 BLOCK = 512
 # What tarfile raises on headers that somebody made for it, apart from its own errors.
-_MALFORMED = (ValueError, IndexError, KeyError, OverflowError, RecursionError)
+MALFORMED = (ValueError, IndexError, KeyError, OverflowError, RecursionError)
 
 
 class Readable(Protocol):
@@ -133,12 +133,12 @@ class Forward:
         self._buffer, self._at = self._stream.read(CHUNK), 0
         self._fetched += len(self._buffer)
         if self._limit and self._fetched > self._limit:
-            refuse_size(self._limit)
+            refuse_size("the archive", self._limit)
         return bool(self._buffer)
 
 
-def refuse_size(limit: int) -> NoReturn:
-    problem = f"the archive unpacks to more than the {limit} bytes that are allowed"
+def refuse_size(what: str, limit: int) -> NoReturn:
+    problem = f"{what} unpacks to more than the {limit} bytes that are allowed"
     raise StoreError(problem, hint="max_size says how many")
 
 
@@ -158,7 +158,7 @@ def members(source: Forward, *, marked: bool = False) -> Iterator[Member]:
             yield member
     except tarfile.TarError as error:
         raise StoreError(f"the archive is damaged, cut short, or no tar: {error}") from None
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise StoreError(f"the archive is damaged: {error}") from None
 
 
@@ -189,8 +189,7 @@ class _Entries:
     def _any(self) -> Optional[Member]:
         """By tarfile, which reads the first when it is made."""
         if self._tar is None:
-            source: Any = self._source  # of a file it has what reading takes
-            self._tar = tarfile.TarFile(fileobj=source, tarinfo=Member, encoding="utf-8", errors="surrogateescape")
+            self._tar = Tar(self._source)  # of a file it has what reading takes
             # Asked for the first of none, Python 3.9 seeks to before the beginning.
             member = self._tar.firstmember and self._tar.next()
         else:

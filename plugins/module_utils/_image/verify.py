@@ -55,6 +55,7 @@ def _layer(store: Store, diff_id: str) -> str:
     if not store.has_layer(diff_id):
         return "the layer is not in the store"
     try:
+        store.layer_size(diff_id)
         if store.headers(diff_id):
             return _compared(store, diff_id)
         diff.write(store, diff_id, Digesting())

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 from ..._errors import NetworkError, StoreError
 from ..._kernel.file import write_all
 from ..progress import QUIET, Progress
-from ..registry.transport import Response, Tls, Transport
+from ..registry.transport import Response, Tls, Transport, content_length
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_MAX = 10
@@ -50,8 +50,7 @@ def _answer(transport: Transport, url: str) -> Response:
 def _save(response: Response, path: str, url: str, progress: Progress) -> str:
     """The digest of what came."""
     hashed, done = hashlib.sha256(), 0
-    length = response.headers.get("content-length", "")
-    total = int(length) if length.isdecimal() else 0
+    total = max(content_length(response.headers), 0)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         for data in iter(lambda: response.read(_CHUNK), b""):

@@ -18,6 +18,7 @@ from .. import config as configs
 from .. import pack
 from ..copy import OVERLAY_OPTIONS, Attributes, Writer
 from ..progress import QUIET, Progress
+from ..record import canonical, digest_of
 from ..store import Image, Store, Work
 from . import mounts, unpack
 from .ignore import Ignore
@@ -40,40 +41,49 @@ def build(
     *,
     secrets: Optional[Mapping[str, bytes]] = None,
     fetch: Optional[Fetch] = None,
+    bases: Optional[Mapping[str, str]] = None,
     fresh: bool = False,
     progress: Progress = QUIET,
 ) -> Image:
     """Build what is not cached, or all when it is to be ``fresh``, and store the last stage as the image with
     ``options`` over its configuration.
 
-    ``run`` executes a command as a container would (see _converge/steps.py). ``secrets`` are contents by id; plan.py's
-    check_secrets() says beforehand whether one is missing. What is raised ends the build; the layers of the steps
-    before stay in the cache.
+    ``run`` executes a command as a container would (see _converge/image/steps.py). ``secrets`` are contents by id;
+    plan.py's check_secrets() says beforehand whether one is missing. What is raised ends the build; the layers of the
+    steps before stay in the cache.
     """
     with store.work() as work:
         builder = _Builder(work, run, secrets or {}, fetch, progress, fresh=fresh)
-        for stage in stages:
-            builder.stage(stage)
-        state, history = builder.states[-1], builder.histories[-1]
-        state.configure(options)
-        return store.put(name, configs.document(state.config, state.layers, history, state.author), key)
+        return store.put(name, builder.document(stages, options), key, bases=bases or {})
 
 
-class _Builder:
-    def __init__(
-        self, work: Work, run: Runner, secrets: Mapping[str, bytes], fetch: Optional[Fetch], progress: Progress, *,
-        fresh: bool,
-    ) -> None:  # fmt: skip
-        self.work = work
-        self.store = work.store
-        self.run = run
-        self.secrets = secrets
-        self.fetch = fetch
-        self.progress = progress
-        self.fresh = fresh
+def foreseen(store: Store, stages: Sequence[Stage], options: Mapping[str, Any]) -> str:
+    """The id of the image that build() would give; empty where a step is to be done, and nobody knows yet."""
+    try:
+        return digest_of(canonical(_Walk(store).document(stages, options)))
+    except Uncached:
+        return ""
+
+
+class Uncached(LookupError):
+    """No layer was made of this yet."""
+
+
+class _Walk:
+    """Goes through a build's steps by what is in the cache; makes nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.states: list[State] = []
         self.histories: list[list[dict[str, Any]]] = []
-        self.number = 0
+
+    def document(self, stages: Sequence[Stage], options: Mapping[str, Any]) -> dict[str, Any]:
+        """The image's configuration, with ``options`` over what the last stage has come to."""
+        for stage in stages:
+            self.stage(stage)
+        state, history = self.states[-1], self.histories[-1]
+        state.configure(options)
+        return configs.document(state.config, state.layers, history, state.author)
 
     def stage(self, stage: Stage) -> None:
         if isinstance(stage.base, int):
@@ -81,35 +91,66 @@ class _Builder:
             history = list(self.histories[stage.base])
         else:
             base, history = stage.base, _history(self.store, stage.base)
-            self._pin(stage.base)
+            self.begin(stage.base)
         state = State.of(base)
         if isinstance(base, Image) and base.id:
             state.author = self.store.raw(base).get("author") or ""
         for step in stage.steps:
-            self.number += 1
-            history.append(self._step(state, step))
+            history.append(self.step(state, step))
         self.states.append(state)
         self.histories.append(history)
 
-    def _pin(self, image: Image) -> None:
+    def step(self, state: State, step: Step) -> dict[str, Any]:
+        """Take it into the state; the history's entry."""
+        if isinstance(step, Config):
+            apply(state, step)
+            return {"created_by": step.created_by, "empty_layer": True}
+        before, told = len(state.layers), _created_by(state, step)
+        apply(state, step, self.layer(state, step))
+        return {"created_by": told, **({} if len(state.layers) > before else {"empty_layer": True})}
+
+    def begin(self, image: Image) -> None:
+        """Something is built on the image."""
+
+    def layer(self, state: State, step: Step) -> str:
+        """The step's."""
+        found = self.store.layer_for(key(state, step, self.layers))
+        if not found:
+            raise Uncached
+        return found
+
+    def layers(self, origin: Union[Image, int]) -> list[str]:
+        return list(self.states[origin].layers if isinstance(origin, int) else origin.layers)
+
+
+class _Builder(_Walk):
+    def __init__(
+        self, work: Work, run: Runner, secrets: Mapping[str, bytes], fetch: Optional[Fetch], progress: Progress, *,
+        fresh: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(work.store)
+        self.work = work
+        self.run = run
+        self.secrets = secrets
+        self.fetch = fetch
+        self.progress = progress
+        self.fresh = fresh
+        self.number = 0
+
+    def begin(self, image: Image) -> None:
         for layer in image.layers:
             if not self.work.pin(layer):
                 hint = "make it again with force"
                 raise StoreError(f"image {image.name}: its layer {layer} is not in the store", hint=hint)
 
-    def _step(self, state: State, step: Step) -> dict[str, Any]:
-        """Do it; the history's entry."""
-        if isinstance(step, Config):
-            apply(state, step)
-            return {"created_by": step.created_by, "empty_layer": True}
-        before, told = len(state.layers), _created_by(state, step)
-        apply(state, step, self._layer(state, step))
-        return {"created_by": told, **({} if len(state.layers) > before else {"empty_layer": True})}
+    def step(self, state: State, step: Step) -> dict[str, Any]:
+        self.number += 1
+        return super().step(state, step)
 
-    def _layer(self, state: State, step: Step) -> str:
+    def layer(self, state: State, step: Step) -> str:
         what = f"step {self.number}"
         self.progress.say(what, step.shown)
-        digest = key(state, step, self._layers)
+        digest = key(state, step, self.layers)
         layer = self._cached(digest)
         if layer:
             self.progress.say(what, "cached")
@@ -123,9 +164,6 @@ class _Builder:
     def _cached(self, digest: str) -> str:
         layer = "" if self.fresh else self.store.layer_for(digest)
         return layer if layer and self.work.pin(layer) else ""
-
-    def _layers(self, origin: Union[Image, int]) -> list[str]:
-        return list(self.states[origin].layers if isinstance(origin, int) else origin.layers)
 
     def _make(self, state: State, step: Step) -> str:
         upper, scratch = self.work.directory(), self.work.directory()
@@ -238,7 +276,8 @@ class _Builder:
                 secrets=tuple((places[mount.target], mount, content) for mount, content in secrets),
                 scripts=step.scripts,
             )
-            self.run(request)
+            with mounts.hinting(step, request, self.secrets):
+                self.run(request)
             mounts.clean(upper, lower, points)
 
     def _bind(self, held: contextlib.ExitStack, state: State, step: Run, mount: Mount) -> tuple[str, str, bool]:
@@ -257,8 +296,8 @@ class _Builder:
             yield origin
             return
         if isinstance(origin, Image):
-            self._pin(origin)
-        lower = self._lower(self._layers(origin))
+            self.begin(origin)
+        lower = self._lower(self.layers(origin))
         with _overlay(lower, self.work.directory(), self.work.directory()) as root:
             tree = Tree(os.dup(root))
             try:

@@ -10,17 +10,17 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Optional
 
-from ..._errors import KernelError
+from ..._errors import KernelError, VesselError
 from ..._kernel.openat2 import open_in_root
 from ..copy import Attributes, Writer
 from ..housekeeping import CACHES
 from ..store import Work, is_opaque
 from .ignore import Ignore
 from .plan import found
-from .steps import Mount
+from .steps import Mount, Run, RunRequest
 from .tree import Tree
 
 # What a container's set-up makes in the layer so that it can mount there, when the image does not have it.
@@ -45,6 +45,26 @@ def place(root: int, path: str) -> tuple[str, list[str]]:
 def secrets(mounts: Sequence[Mount], contents: Mapping[str, bytes]) -> tuple[tuple[Mount, bytes], ...]:
     """Those that are there; a step that needs another was refused before."""
     return tuple((mount, contents[mount.id]) for mount in mounts if mount.kind == "secret" and mount.id in contents)
+
+
+@contextlib.contextmanager
+def hinting(step: Run, request: RunRequest, contents: Collection[str]) -> Iterator[None]:
+    """A command that fails may have missed a secret: one that nobody gave, or that the step itself does not ask for."""
+    try:
+        yield
+    except VesselError as error:
+        error.hint = error.hint or _hint(step, request, contents)
+        raise
+
+
+def _hint(step: Run, request: RunRequest, contents: Collection[str]) -> str:
+    asked = [mount.id for mount in step.mounts if mount.kind == "secret"]
+    missing = [name for name in asked if name not in contents]
+    if missing:
+        return f"it ran without the secret {', '.join(missing)}; give it in secrets"
+    text = " ".join([*request.command, *(text for dummy, text in request.scripts)])
+    unasked = [name for name in contents if name not in asked and f"/run/secrets/{name}" in text]
+    return f"the step itself has to ask for the secret {', '.join(unasked)}" if unasked else ""
 
 
 @contextlib.contextmanager
@@ -125,10 +145,18 @@ def clean(upper: str, lower: Sequence[str], points: Collection[str] = ()) -> Non
             continue
         info = os.lstat(own)
         if stat.S_ISDIR(info.st_mode) and not os.listdir(own):
-            os.rmdir(own)
+            _without_a_trace(own, os.rmdir)
         elif stat.S_ISREG(info.st_mode) and not info.st_size:
-            os.unlink(own)
+            _without_a_trace(own, os.unlink)
         _forget_passed(upper, os.path.dirname(path), lower)
+
+
+def _without_a_trace(path: str, remove: Callable[[str], None]) -> None:
+    """The directory that it was in keeps its time: the same writable layer is the same image, whenever it is made."""
+    directory = os.path.dirname(path)
+    before = os.stat(directory)
+    remove(path)
+    os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _forget_passed(upper: str, path: str, lower: Sequence[str]) -> None:
@@ -139,5 +167,5 @@ def _forget_passed(upper: str, path: str, lower: Sequence[str]) -> None:
         return
     one, other = os.lstat(own), os.lstat(below)
     if (one.st_mode, one.st_uid, one.st_gid) == (other.st_mode, other.st_uid, other.st_gid):
-        os.rmdir(own)
+        _without_a_trace(own, os.rmdir)
         _forget_passed(upper, os.path.dirname(path), lower)

@@ -99,6 +99,18 @@ def plan(store: Store, stages: Sequence[Stage]) -> list[Planned]:
     return found
 
 
+def configured(stages: Sequence[Stage], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that the last stage comes to, with ``options`` over it: no layer says anything of that."""
+    states: list[State] = []
+    for stage in stages:
+        state = State.of(states[stage.base] if isinstance(stage.base, int) else stage.base)
+        for step in stage.steps:
+            apply(state, step)
+        states.append(state)
+    states[-1].configure(options)
+    return states[-1].config
+
+
 def _cached(store: Store, state: State, step: Step, states: Sequence[Optional[State]]) -> str:
     def whence(origin: Union[Image, int]) -> Any:
         other = states[origin] if isinstance(origin, int) else origin

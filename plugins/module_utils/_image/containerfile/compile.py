@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from ..._errors import ContainerfileError
@@ -22,14 +21,6 @@ from .source import Instruction, one, read
 Resolve = Callable[[Base], Image]
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """``unused`` are names of build arguments that no ARG of the file declares."""
-
-    stages: tuple[Stage, ...]
-    unused: tuple[str, ...]
-
-
 def bases(text: str, file: str, build_args: Mapping[str, str], target: str = "") -> list[Base]:
     """The images that the target is made from, so that they can be pulled before compile(). Those that only a
     trigger of ONBUILD names are not among them."""
@@ -40,7 +31,7 @@ def bases(text: str, file: str, build_args: Mapping[str, str], target: str = "")
 
 def compile(
     text: str, file: str, context: Optional[Tree], build_args: Mapping[str, str], resolve: Resolve, target: str = ""
-) -> Compiled:
+) -> tuple[Stage, ...]:
     """The stages that the target needs. ``file`` is what errors call the text. Raises ContainerfileError, and what
     ``resolve`` raises."""
     source = read(text, file)
@@ -48,9 +39,13 @@ def compile(
     made = _Made(source.escape, context, build_args, declared, resolve, outlines)
     for stage in _wanted(outlines, file, target):
         made.add(stage)
-    known = {*PROXIES, *platform_args()}
-    unused = sorted(set(build_args) - _declared(outlines) - set(declared) - known)
-    return Compiled(tuple(made.stages), tuple(unused))
+    return tuple(made.stages)
+
+
+def unused(text: str, file: str, build_args: Mapping[str, str]) -> list[str]:
+    """Names of build arguments that no ARG of the file declares."""
+    outlines, declared = outline(read(text, file), build_args)
+    return sorted(set(build_args) - _declared(outlines) - set(declared) - {*PROXIES, *platform_args()})
 
 
 def _wanted(stages: list[Outline], file: str, target: str) -> list[Outline]:

@@ -21,17 +21,23 @@ from ..._errors import RegistryError
 _CLIENT = "vessel.host"
 _LIFE = 60.0  # of a token whose server does not say, in seconds
 _MARGIN = 5.0
-_PARAMETER = re.compile(r"""\s*,?\s*([\w.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))""", re.ASCII)
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?=\s|,|$)")
+_HIDDEN = "********"
+# Blanks and commas in one go, for else many of them are tried in all ways of dividing them.
+_PARAMETER = re.compile(r"""[\s,]*([\w.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))""", re.ASCII)
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9-]*)(?=\s|,|$)")
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A name with its password, or a token that stands for both and is changed for others (OAuth2)."""
+    """A name with its password, or a token that stands for both and is changed for others (OAuth2).
+
+    ``source`` is who gave them, an option or a file, for who has to look there.
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    source: str = field(default="", compare=False)
 
     def basic(self) -> str:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
@@ -101,6 +107,16 @@ class Authenticator:
             self._found, self._looked = self._find(), True
         return self._found
 
+    def hide(self, text: str) -> str:
+        """What others said, without what they were shown of ours: they may say it again."""
+        secrets = {token for token, dummy in self._tokens.values()}
+        if self._found:
+            secrets |= {self._found.password, self._found.identity_token, self._found.basic().partition(" ")[2]}
+        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+            for form in (secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)):
+                text = text.replace(form, _HIDDEN)
+        return text
+
     def header(self, scopes: Sequence[str]) -> dict[str, str]:
         """Authorization, when there is something to show."""
         if self._basic:
@@ -134,10 +150,11 @@ class Authenticator:
 
     def _check_realm(self, realm: str, secure: bool) -> None:
         parts = urllib.parse.urlsplit(realm)
+        shown = shown_address(self.hide(realm))
         if parts.scheme not in ("https", "http") or not parts.hostname or parts.username is not None:
-            raise RegistryError(f"{self.host}: it sends us for a token to {clean(realm)}, which is no web address")
+            raise RegistryError(f"{self.host}: it sends us for a token to {shown}, which is no web address")
         if secure and parts.scheme != "https":
-            raise RegistryError(f"{self.host}: it sends us for a token to {clean(realm)}, which has no TLS")
+            raise RegistryError(f"{self.host}: it sends us for a token to {shown}, which has no TLS")
 
     def _by_password(self, realm: str, fields: list[tuple[str, str]], scopes: list[str]) -> Reply:
         headers = {}
@@ -157,7 +174,7 @@ class Authenticator:
     def _read(self, realm: str, reply: Reply) -> tuple[str, float]:
         where = urllib.parse.urlsplit(realm).netloc
         if reply.status in (400, 401, 403):
-            refused = "the username and password" if self.credentials else "a token to who has no username"
+            refused = "the credentials" if self.credentials else "a token to who has no username"
             raise RegistryError(f"{self.host}: {where} refuses {refused}", status=401, hint=login_hint(self))
         value = reply.value if isinstance(reply.value, dict) else {}
         token = value.get("token") or value.get("access_token")
@@ -170,8 +187,9 @@ class Authenticator:
 
 def login_hint(auth: Authenticator) -> str:
     if auth.credentials:
-        return f"the credentials were refused: are they those for {auth.host}, and may they do this?"
-    return "it may be private, or not be there at all; give username and password, or auth_file"
+        whence = f"those of {auth.credentials.source}" if auth.credentials.source else "the credentials"
+        return f"{whence} were refused: are they those for {auth.host}, and may they do this?"
+    return "it may be private, or not be there at all; none were given: give username and password, or auth_file"
 
 
 def _fits_a_header(token: str) -> bool:
@@ -183,3 +201,8 @@ def clean(text: str, most: int = 200) -> str:
     shown = "".join(char if char.isprintable() else " " for char in text[: 2 * most])
     shown = " ".join(shown.split())
     return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
+def shown_address(url: str) -> str:
+    """An address that others gave, without a name and a password in it."""
+    return clean(re.sub(r"//[^/?#]*@", f"//{_HIDDEN}@", url))

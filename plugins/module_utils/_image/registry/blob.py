@@ -18,9 +18,9 @@ from ..tarstream import CHUNK, Readable
 from .client import Client
 from .endpoint import Endpoint
 from .session import back_off
-from .transport import Response
+from .transport import Response, content_length
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-", re.ASCII)
 
 
 @contextlib.contextmanager
@@ -133,13 +133,13 @@ class Blob:
 
     def _start(self, response: Response) -> int:
         """Where the answer begins: a server that knows no ranges sends everything."""
-        length = response.headers.get("content-length", "")
+        length = content_length(response.headers)
         if response.status == 206:
             match = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
             if match is None or int(match[1]) != self._got:
                 raise RegistryError(f"{self._where}: it was asked for from byte {self._got} on, and came from another")
             return self._got
-        if length.isdecimal() and int(length) != self._wanted.size:
+        if length not in (-1, self._wanted.size):
             raise StoreError(f"{self._where} has {length} bytes, and it should have {self._wanted.size}")
         return 0
 

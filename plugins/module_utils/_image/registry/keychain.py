@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from ..._errors import DependencyError, OptionError, StoreError
@@ -36,7 +37,7 @@ def find(
         value = _load(file, needed=bool(auth_file))
         found = _in_file(value, file, host, path) if value else None
         if found:
-            return found
+            return replace(found, source=f"auth_file {file}" if auth_file else f"the file {file}")
     return None
 
 

@@ -9,12 +9,14 @@ the next pull finds it, and takes the name away when an image has the layer.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from ..._errors import StoreError
 from .. import layer, manifest
-from ..apply import apply
+from ..apply import apply, is_there
+from ..housekeeping import PULL
 from ..manifest import Descriptor, Platform
 from ..progress import QUIET, Progress
 from ..record import digest_of, hexes
@@ -61,6 +63,7 @@ def pull(
     platform: str = "",
     limit: int = 0,
     devices: str = layer.REFUSE,
+    below: Collection[str] = (),
     key: str = "",
     public_key: str = "",
     progress: Progress = QUIET,
@@ -68,8 +71,8 @@ def pull(
     """Store the image that the reference leads to under ``name``. What the store has is not fetched.
 
     ``platform`` is OS/ARCHITECTURE[/VARIANT], without it the host's; ``limit`` the most bytes that a layer may unpack
-    to, 0 for any number; ``devices`` what becomes of device nodes in a layer. With ``public_key``, a path, what is not
-    signed by that key is refused before a layer is fetched.
+    to, 0 for any number; ``devices`` what becomes of device nodes in a layer, ``below`` the layers below containers.
+    With ``public_key``, a path, what is not signed by that key is refused before a layer is fetched.
     """
     wanted = manifest.parse_platform(platform, "platform") if platform else None
     found = find(store, reference, client, wanted)
@@ -79,8 +82,8 @@ def pull(
     keys = [_key(diff_id) for diff_id in found.diff_ids]
     try:
         with store.work() as work:
-            missing = _missing(work, found, progress)
-            how = _How(reference, client, found.answer.endpoint, limit, devices, progress)
+            how = _How(reference, client, found.answer.endpoint, limit, devices, below, progress)
+            missing = _missing(work, found, how)
             jobs = [
                 parallel.Job(f"layer {descriptor.digest}", partial(_layer, work, how, diff_id, descriptor))
                 for diff_id, descriptor in missing
@@ -125,14 +128,14 @@ def _stored_config(store: Store, config: Descriptor) -> bytes:
     return data if digest_of(data) == config.digest else b""
 
 
-def _missing(work: Work, found: Found, progress: Progress) -> list[tuple[str, Descriptor]]:
+def _missing(work: Work, found: Found, how: _How) -> list[tuple[str, Descriptor]]:
     """Layers to be fetched, each once, the largest first: what takes longest must not begin last."""
     missing: dict[str, Descriptor] = {}
     for diff_id, descriptor in zip(found.diff_ids, found.layers):
         if diff_id in missing:
             continue
-        if work.pin(diff_id):
-            progress.say(diff_id, "exists")
+        if is_there(work, diff_id, how.where(descriptor), how.devices, how.below):
+            how.progress.say(diff_id, "exists")
         else:
             missing[diff_id] = descriptor
     return sorted(missing.items(), key=lambda item: -item[1].size)
@@ -146,12 +149,17 @@ class _How(NamedTuple):
     endpoint: Endpoint
     limit: int
     devices: str
+    below: Collection[str]
     progress: Progress
+
+    def where(self, layer: Descriptor) -> str:
+        """What an error begins with."""
+        return f"{self.reference}: layer {layer.digest}"
 
 
 def _layer(work: Work, how: _How, diff_id: str, descriptor: Descriptor) -> None:
     """In a child."""
-    where = f"{how.reference}: layer {descriptor.digest}"
+    where = how.where(descriptor)
     others = [one for one in endpoints(how.reference, how.client.settings.mirrors) if one != how.endpoint]
 
     def tell(done: int) -> None:
@@ -160,8 +168,9 @@ def _layer(work: Work, how: _How, diff_id: str, descriptor: Descriptor) -> None:
     stream = partial(opened, how.client, [how.endpoint, *others], descriptor, where, tell)
     # Before the layer is there, for it may be there in the moment in which we are killed.
     work.store.set_key(_key(diff_id), diff_id)
-    apply(work, diff_id, stream, where, limit=how.limit, devices=how.devices, progress=how.progress)
+    more: Any = {"limit": how.limit, "devices": how.devices, "below": how.below, "progress": how.progress}
+    apply(work, diff_id, stream, where, **more)
 
 
 def _key(diff_id: str) -> str:
-    return f"{hexes(diff_id)}.pull"
+    return f"{hexes(diff_id)}{PULL}"

@@ -7,6 +7,7 @@ its manifest, and so its digest, where all of its blobs are there.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import zlib
@@ -27,6 +28,8 @@ from .session import RETRIED, back_off
 
 _GZIP = 31  # zlib: the largest window, with a gzip header; it has neither time nor name
 _CHILDREN_MAX = 3
+# Repositories that are asked for a blob that the one pushed to lacks.
+_NEIGHBOURS_MAX = 4
 _PLAIN = len(manifest.LAYER_TYPES) // 2
 # docker's kinds of layers, as OCI has them.
 _OCI_TYPES = dict(zip(manifest.LAYER_TYPES[_PLAIN:], manifest.LAYER_TYPES[:_PLAIN]))
@@ -40,11 +43,10 @@ class Pushed(NamedTuple):
 
 
 class _How(NamedTuple):
-    """What is the same for all blobs of a push; ``neighbours`` are repositories of the registry that had the image."""
+    """What is the same for all blobs of a push."""
 
     client: Client
     endpoint: Endpoint
-    neighbours: tuple[str, ...]
     progress: Progress
 
 
@@ -55,13 +57,20 @@ class _Sent(NamedTuple):
     blob: Descriptor
 
 
+class _Known(NamedTuple):
+    """The blobs by which registries know a layer, and the repositories of this one that were given it."""
+
+    blobs: list[_Sent]
+    neighbours: list[str]
+
+
 def push(store: Store, image: Image, reference: Reference, client: Client, *, progress: Progress = QUIET) -> Pushed:
     """See to it that the reference, which has a tag, leads to the image. Mirrors are not asked."""
-    present = leads_to(store, image, reference, client)
-    if present:
+    present = there(reference, client)
+    if present and is_image(store, image, present, reference, client):
         return Pushed(present, False)
     endpoint = endpoints(reference)[-1]
-    how = _How(client, endpoint, _neighbours(store, image, endpoint), progress)
+    how = _How(client, endpoint, progress)
     with store.work() as work:
         layers = _layers(work, how, image)
         data, media_type = _manifest(store, how, image, layers)
@@ -71,44 +80,71 @@ def push(store: Store, image: Image, reference: Reference, client: Client, *, pr
     return Pushed(digest, True)
 
 
-def leads_to(store: Store, image: Image, reference: Reference, client: Client) -> str:
-    """The digest of what the reference leads to, if that is the image; empty when it is another, or there is none."""
-    endpoint = endpoints(reference)[-1]
+def there(reference: Reference, client: Client) -> str:
+    """The digest of what the reference leads to; empty when that is nothing. Mirrors are not asked."""
     try:
-        digest = client.digest_at(endpoint, reference.tag)
+        return client.digest_at(endpoints(reference)[-1], reference.tag)
     except RegistryError as error:
         if error.status == 404:
             return ""
         raise
+
+
+def is_image(store: Store, image: Image, digest: str, reference: Reference, client: Client) -> bool:
+    """Is the image what has that digest there?"""
     name = repository(reference)
     if any((name, digest) == (one["repository"], one["digest"]) for one in store.origins(image)):
-        return digest
-    config = manifest.parse(client.manifest_at(endpoint, digest).data, str(reference)).get("config")
+        return True
+    config = manifest.parse(client.manifest_at(endpoints(reference)[-1], digest).data, str(reference)).get("config")
     ours = (image.id, digest_of(_config(store, image, [store.packed(diff_id) for diff_id in image.layers])))
-    return digest if isinstance(config, dict) and config.get("digest") in ours else ""
+    return isinstance(config, dict) and config.get("digest") in ours
 
 
-def _neighbours(store: Store, image: Image, endpoint: Endpoint) -> tuple[str, ...]:
-    """Repositories of the same registry from which blobs may be mounted."""
+def _neighbours(store: Store, image: Image, endpoint: Endpoint) -> list[str]:
+    """Repositories of the same registry that were given the image, the latest first."""
     names = [one["repository"].partition("/") for one in store.origins(image)[::-1]]
     found = [path for domain, dummy, path in names if domain == endpoint.domain and path != endpoint.repository]
-    return tuple(dict.fromkeys(found))
+    return list(dict.fromkeys(found))
 
 
 def _layers(work: Work, how: _How, image: Image) -> list[_Sent]:
     for diff_id in image.layers:
         if not work.pin(diff_id):
             raise StoreError(f"image {image.name}: its layer {diff_id} is not in the store")
-    known = _known(work.store, image)
+    known = _known(work.store, image, how.endpoint)
     jobs = [
-        parallel.Job(f"layer {diff_id}", partial(_layer, work, how, diff_id, blobs)) for diff_id, blobs in known.items()
+        parallel.Job(f"layer {diff_id}", partial(_layer, work, how, diff_id, found)) for diff_id, found in known.items()
     ]
     given = parallel.run(jobs, _CHILDREN_MAX)
     sent = {diff_id: _Sent(packed, Descriptor(*blob)) for diff_id, (packed, blob) in zip(known, given)}
     return [sent[diff_id] for diff_id in image.layers]
 
 
-def _known(store: Store, image: Image) -> dict[str, list[_Sent]]:
+def _known(store: Store, image: Image, endpoint: Endpoint) -> dict[str, _Known]:
+    """Of each layer, what was learned when this image, or another one over the same layer, was pulled or pushed."""
+    known = {diff_id: _Known([], []) for diff_id in image.layers}
+    for relative in _relatives(store, image):
+        neighbours = _neighbours(store, relative, endpoint)
+        for diff_id, blobs in _blobs(store, relative).items():
+            if diff_id in known:
+                have = known[diff_id]
+                have.blobs.extend(sent for sent in blobs if sent not in have.blobs)
+                have.neighbours.extend(path for path in neighbours if path not in have.neighbours)
+    return known
+
+
+def _relatives(store: Store, image: Image) -> list[Image]:
+    """The image, then the others of the store that share a layer with it."""
+    found = {image.id: image}
+    for record in store.records():
+        with contextlib.suppress(StoreError):  # a damaged one is no reason not to push this one
+            other = store.image(record)
+            if not set(other.layers).isdisjoint(image.layers):
+                found.setdefault(other.id, other)
+    return list(found.values())
+
+
+def _blobs(store: Store, image: Image) -> dict[str, list[_Sent]]:
     """For each layer the blobs by which registries know it, as the image came and as we pack it."""
     known: dict[str, list[_Sent]] = {diff_id: [] for diff_id in image.layers}
     packed = [store.packed(diff_id) for diff_id in image.layers]
@@ -120,15 +156,15 @@ def _known(store: Store, image: Image) -> dict[str, list[_Sent]]:
     return known
 
 
-def _layer(work: Work, how: _How, diff_id: str, known: list[_Sent]) -> _Sent:
+def _layer(work: Work, how: _How, diff_id: str, known: _Known) -> _Sent:
     """In a child: a blob that is known is asked for; where none is there, it is made."""
-    for sent in known:
-        if _is_there(how, sent.blob):
+    for sent in known.blobs:
+        if _is_there(how, sent.blob, known.neighbours):
             how.progress.say(diff_id, "exists")
             return sent
     path = f"{work.path}/{hexes(diff_id)}.gz"
     made = _compress(work.store, diff_id, path)
-    if _is_there(how, made.blob):
+    if _is_there(how, made.blob, known.neighbours):
         how.progress.say(diff_id, "exists")
     else:
         _upload(how, made.blob, partial(_file, path), diff_id)
@@ -137,10 +173,10 @@ def _layer(work: Work, how: _How, diff_id: str, known: list[_Sent]) -> _Sent:
     return made
 
 
-def _is_there(how: _How, blob: Descriptor) -> bool:
+def _is_there(how: _How, blob: Descriptor, neighbours: list[str]) -> bool:
     if how.client.has_blob(how.endpoint, blob.digest):
         return True
-    return any(how.client.mount(how.endpoint, blob.digest, source) for source in how.neighbours)
+    return any(how.client.mount(how.endpoint, blob.digest, source) for source in neighbours[:_NEIGHBOURS_MAX])
 
 
 def _compress(store: Store, diff_id: str, path: str) -> _Sent:
@@ -204,7 +240,7 @@ def _manifest(store: Store, how: _How, image: Image, layers: list[_Sent]) -> tup
     """(the manifest, its media type), when all that it names is there: its own where that says the same."""
     config = _config(store, image, [layer.diff_id for layer in layers])
     blob = Descriptor(manifest.CONFIG, digest_of(config), len(config))
-    if not _is_there(how, blob):
+    if not _is_there(how, blob, _neighbours(store, image, how.endpoint)):
         _upload(how, blob, partial(io.BytesIO, config), blob.digest)
     for data in store.manifests(image):
         value = manifest.parse(data, image.name)

@@ -20,7 +20,7 @@ from typing import Callable, NamedTuple, Optional
 from ..._errors import NetworkError, RegistryError
 from ..manifest import JSON_MAX
 from . import keychain
-from .auth import Authenticator, Credentials, Reply, clean, login_hint
+from .auth import Authenticator, Credentials, Reply, clean, login_hint, shown_address
 from .endpoint import Endpoint
 from .transport import Body, Response, Tls, Transport
 
@@ -113,7 +113,7 @@ class Session:
 
     def _credentials(self, endpoint: Endpoint) -> Optional[Credentials]:
         if self.settings.username and not endpoint.is_mirror:
-            return Credentials(self.settings.username, self.settings.password)
+            return Credentials(self.settings.username, self.settings.password, source="username and password")
         return keychain.find(endpoint.domain, endpoint.repository, self.settings.auth_file)
 
     def _token(self, url: str, host: str, headers: dict[str, str], form: Optional[bytes]) -> Reply:
@@ -160,7 +160,7 @@ class Session:
                 return response
             response.close()
             url = self._target(self.spoken(url), target)
-        raise RegistryError(f"{host}: it redirects in a circle, at last to {clean(url)}")
+        raise RegistryError(f"{host}: it redirects in a circle, at last to {self._shown(url)}")
 
     def _tls_of_others(self) -> Tls:
         return self.settings.tls._replace(client_cert="", client_key="")
@@ -170,10 +170,15 @@ class Session:
         target = urllib.parse.urljoin(url, location)
         parts = urllib.parse.urlsplit(target)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise RegistryError(f"{_host(url)}: it redirects to {clean(target)}, which is no web address")
+            raise RegistryError(f"{_host(url)}: it redirects to {self._shown(target)}, which is no web address")
         if self.settings.tls.verify and parts.scheme != "https":
-            raise RegistryError(f"{_host(url)}: it redirects to {clean(target)}, which has no TLS")
+            raise RegistryError(f"{_host(url)}: it redirects to {self._shown(target)}, which has no TLS")
         return target
+
+    def _shown(self, url: str) -> str:
+        for auth in self._auth.values():
+            url = auth.hide(url)
+        return shown_address(url)
 
     def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body, tls: Tls) -> Response:
         """Without verification, who speaks no TLS is spoken to without it, as podman has it."""
@@ -234,7 +239,7 @@ class Session:
 
     def _refusal(self, response: Response, endpoint: Endpoint, what: str, auth: Authenticator) -> RegistryError:
         try:
-            said = _words(response.read(_ERROR_MAX)) if response.status != 401 else ""
+            said = _words(response.read(_ERROR_MAX), auth) if response.status != 401 else ""
         except NetworkError:
             said = ""
         finally:
@@ -280,14 +285,14 @@ def _retry_after(response: Response) -> float:
         return 0.0
 
 
-def _words(data: bytes) -> str:
+def _words(data: bytes, auth: Authenticator) -> str:
     """The distribution-spec's errors; of a page for people nothing."""
     try:
         errors = json.loads(data)["errors"]
         told = [f"{item.get('message') or ''} [{item.get('code')}]" for item in errors]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
-    return clean("; ".join(told[:3]), 300)
+    return clean(auth.hide("; ".join(told[:3])), 300)
 
 
 def _origin(url: str) -> tuple[str, str, Optional[int]]:

@@ -10,6 +10,8 @@ from typing import NamedTuple, Optional, Protocol, Union
 
 from ..tarstream import Readable
 
+_DIGITS_MAX = 19  # of what fits into 64 bits
+
 Body = Optional[Union[bytes, Readable]]
 
 
@@ -20,6 +22,12 @@ class Tls(NamedTuple):
     ca_path: str = ""
     client_cert: str = ""
     client_key: str = ""
+
+
+def content_length(headers: Mapping[str, str]) -> int:
+    """Bytes; -1 where the header says nothing, or nothing that makes sense."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX else -1
 
 
 class Response(Protocol):
