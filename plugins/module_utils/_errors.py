@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class VesselError(Exception):
@@ -49,14 +51,37 @@ class VesselError(Exception):
         return text
 
 
+@contextmanager
+def about(what: str, kinds: type[VesselError] | tuple[type[VesselError], ...] = VesselError) -> Iterator[None]:
+    """Errors of these kinds begin with what they are about."""
+    try:
+        yield
+    except kinds as error:
+        if not error.message.startswith(what):
+            error.message = f"{what}: {error.message}"
+        raise
+
+
 class OptionError(VesselError):
     """An option has a value that can't be: the option's path, the value, what would be right."""
 
     def __init__(self, option: str, value: object, problem: str, *, hint: str = "") -> None:
-        super().__init__(f"{option}: {value!r} {problem}", hint=hint)
+        # Of what is missing there is no value to tell.
+        shown = "" if value is None and problem.startswith("is missing") else f"{value!r} "
+        super().__init__(f"{option}: {shown}{problem}", hint=hint)
         self.option = option
         self.value = value
         self.problem = problem
+
+
+@contextmanager
+def below(path: str) -> Iterator[None]:
+    """An option that is refused within is one below that path."""
+    try:
+        yield
+    except OptionError as error:
+        error.option, error.message = f"{path}.{error.option}", f"{path}.{error.message}"
+        raise
 
 
 class ContainerfileError(VesselError):

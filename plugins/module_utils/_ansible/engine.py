@@ -10,8 +10,10 @@ from typing import Any
 from ansible.module_utils.ansible_release import __version__
 
 from .._cli import install
-from .._converge import host, observe, registries
+from .._converge import history, host, store
+from .._converge.container import observe
 from .._converge.host import Host
+from .._converge.image import registries
 from .module import VesselModule
 from .urls import Urls
 
@@ -40,4 +42,8 @@ def container_facts(module: VesselModule) -> dict[str, Any]:
 
 
 def stack_facts(module: VesselModule) -> dict[str, Any]:
-    return {"containers": observe.brief(module.paths, list(module.desired.get("containers") or {}))}
+    """Of what the task declares; without that, of what the stack has."""
+    stack = module.desired["name"]
+    known = store.read_spec(module.paths, history.KIND, stack) or {}
+    names = list(module.desired.get("containers") or known.get("containers") or [])
+    return {"containers": observe.brief(module.paths, names), "revision": history.revision(module.paths, stack)}

@@ -20,13 +20,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import RequiredError, UnsupportedError
 
-from .._converge.options import Option, arguments, parse_options, secret_texts
-from .._converge.parse import parse_path
 from .._converge.plan import Plan
-from .._converge.sent import WANTED, take
 from .._converge.store import lock
 from .._errors import OptionError, VesselError
 from .._image.progress import QUIET, Progress, ProgressFile
+from .._options.parse import parse_path
+from .._options.record import Option, arguments, parse_options, secret_texts
+from .._options.sent import WANTED, take
 from .._paths import Paths
 
 
@@ -35,7 +35,17 @@ def parse_target_path(value: Any, option: str) -> str:
     return parse_path(os.path.expanduser(os.path.expandvars(value)) if isinstance(value, str) else value, option)
 
 
-ROOT = Option("root", parse_target_path, "path")
+def parse_root(value: Any, option: str) -> str:
+    """The writable layers lie there, and an overlay's options are a text with marks."""
+    path = parse_target_path(value, option)
+    marks = [mark for mark in ",:\\" if mark in path]
+    if marks:
+        problem = f"has {' and '.join(marks)} in it, by which overlayfs parts its options; use another directory"
+        raise OptionError(option, path, problem)
+    return path
+
+
+ROOT = Option("root", parse_root, "path")
 
 Facts = Callable[[], "dict[str, Any]"]
 Locks = Iterable["tuple[str, str]"]
@@ -145,8 +155,9 @@ def oserror_sentence(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def boundary(module: VesselModule, **result: Any) -> Iterator[None]:
-    """The one place where an error of the engine becomes a failed task."""
+def boundary(module: VesselModule, result: Optional[dict[str, Any]] = None) -> Iterator[None]:
+    """The one place where an error of the engine becomes a failed task. ``result`` is what it then says besides."""
+    result = {} if result is None else result
     try:
         yield
     except (VesselError, OSError) as error:
@@ -161,7 +172,7 @@ def run(
     options: tuple[Option, ...],
     converge: Callable[[VesselModule], tuple[Plan, Facts]],
     *,
-    locks: Callable[[dict[str, Any]], Locks] = lambda desired: (),
+    locks: Callable[[Paths, dict[str, Any]], Locks] = lambda paths, desired: (),
     **spec: Any,
 ) -> None:
     """A module that makes things so.
@@ -171,23 +182,35 @@ def run(
     """
     module = VesselModule(options, **spec)
     result: dict[str, Any] = {"changed": False, "actions": []}
-    with boundary(module, actions=result["actions"]), contextlib.ExitStack() as stack:
+    with boundary(module, result), contextlib.ExitStack() as stack:
         # Reading needs no lock: what is stored is replaced whole.
-        for kind, name in [] if module.check_mode else sorted(set(locks(module.desired))):
+        for kind, name in [] if module.check_mode else sorted(set(locks(module.paths, module.desired))):
             stack.enter_context(lock(module.paths, kind, name))
         module.progress = stack.enter_context(module.telling())
         plan, facts = converge(module)
         wanted = [] if module.check_mode else plan.needs()
         if wanted or module.sent.asking:
             module.exit_json(changed=False, **{WANTED: wanted})
-        result["actions"] += plan.describe()
+        for text in plan.warnings:
+            module.warn(text)
+        actions = plan.describe()
         if not module.check_mode:
-            plan.apply()
-        result["changed"] = bool(plan)
+            _apply(plan, result)
+        result.update(changed=bool(plan), actions=actions)
         if module._diff:
             result["diff"] = plan.diff()
         result.update(facts())
     module.exit_json(**result)
+
+
+def _apply(plan: Plan, result: dict[str, Any]) -> None:
+    """A plan that fails says what of it stays done all the same."""
+    try:
+        plan.apply()
+    except BaseException:
+        left = plan.describe_left()
+        result.update(changed=bool(left), actions=left)
+        raise
 
 
 def report(options: tuple[Option, ...], gather: Callable[[VesselModule], dict[str, Any]], **spec: Any) -> None:

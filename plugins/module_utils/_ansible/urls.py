@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._errors import NetworkError, OptionError
-from .._image.registry.transport import Body, Response, Tls, Transport
+from .._image.registry.transport import Body, Response, Tls, Transport, content_length
 
 if TYPE_CHECKING:
     import ssl
@@ -58,9 +58,8 @@ class _Answer:
         self._timeout = timeout
         self.status = int(answer.code)
         self.headers: Mapping[str, str] = _headers(answer.headers)
-        length = self.headers.get("content-length", "")
-        known = length.isdecimal() and "transfer-encoding" not in self.headers and not empty
-        self._length = int(length) if known else -1
+        known = "transfer-encoding" not in self.headers and not empty
+        self._length = content_length(self.headers) if known else -1
         self._got = 0
 
     def read(self, size: int, /) -> bytes:

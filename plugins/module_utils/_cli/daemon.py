@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -40,6 +41,8 @@ def _become_daemon(paths: Paths, directory: str, writer: int) -> None:
             os._exit(0)
         os.chdir("/")
         os.umask(0o022)
+        with contextlib.suppress(PermissionError):  # needs CAP_SYS_NICE
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
         _redirect(f"{paths.run}/monitor.log")
         process.close_all_but({0, 1, 2, writer})
         process.reset_signals()

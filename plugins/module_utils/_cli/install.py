@@ -340,13 +340,16 @@ def remove(paths: Paths) -> None:
         if count:
             raise VesselError(f"{count} containers are left", hint="remove them first")
         _quit_other(paths)
+    from . import serve
+
+    serve.quit(paths)
     if booted_by_systemd():
         from . import service
 
         service.remove(paths)
     for name in ("monitor.sock", "monitor.lock", "monitor.log", "monitor.log.1"):
         _unlink(f"{paths.run}/{name}")
-    for path in (*(f"{paths.bin}/{name}" for name in NAMES), f"{paths.run}/locks/engine"):
+    for path in (*(f"{paths.bin}/{name}" for name in NAMES), f"{paths.run}/locks/engine", f"{paths.run}/locks/warm"):
         _unlink(path)
     remove_tree(paths.libexec)
     if not booted_by_systemd():

@@ -8,9 +8,12 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Sequence
 
-from . import version
+from . import ask, version
+
+TYPE_CHECKING = False  # typing and collections are a third of what is imported before the second start
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Verbs with which a process of ours, or one that was, comes to be in a container: see _kernel/exe.py.
 _INSIDE = {"vessel": ("exec", "monitor", "restore"), "vessel-runtime": ("create", "run", "exec", "restore")}
@@ -19,8 +22,12 @@ _MARK = "VESSEL_REEXECUTED"
 
 def main(argv: Sequence[str], *, root: str = "") -> int:
     """``root`` is the installation that the command belongs to; --root and $VESSEL_ROOT name another."""
-    hold_version()
     name, args = os.path.basename(argv[0]), list(argv[1:])
+    if ask.OPTION in args and name == "vessel":
+        code = ask.ask(args, root, os.path.basename(version.installed()))
+        if code is not None:
+            return code
+    hold_version()
     if name == "vessel" and args[:1] == ["runtime"]:
         name, args = "vessel-runtime", args[1:]
     inside = _INSIDE.get(name, ())

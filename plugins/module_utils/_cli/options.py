@@ -64,7 +64,7 @@ def _option(
     elif not word.startswith("--") and word[:2] in valued:
         values[valued[word[:2]]].append(word[2:])
     else:
-        raise UsageError(f"no such option: {word}")
+        raise UsageError(f"no such option: {word}", hint="--help lists them")
 
 
 def last(values: list[str], default: str = "") -> str:

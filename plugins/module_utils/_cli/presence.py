@@ -9,11 +9,11 @@ import functools
 import os
 
 from .._converge import store
-from .._converge.options import Option
-from .._converge.parse import choice
 from .._converge.plan import Plan, Step
 from .._errors import VesselError
 from .._kernel.file import locked
+from .._options.parse import choice
+from .._options.record import Option
 from .._paths import Paths, booted_by_systemd
 from . import install, service
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+from .._cgroup.manager import open_manager
 from .._errors import DependencyError, MonitorError
 from .._kernel.file import holds, write_atomic
 from .._paths import Paths
@@ -38,6 +39,8 @@ ExecStart="{bin}/vessel" monitor
 # Each in the order of its stack, with its own signal and time; but only when the host goes down.
 ExecStop=/bin/sh -c 'test "$(systemctl is-system-running)" != stopping || exec "{bin}/vessel" shutdown'
 TimeoutStopSec=10min
+# Where all that boots wants the processor, to begin anew makes it later.
+TimeoutStartSec=5min
 Restart=always
 RestartPreventExitStatus={idle}
 SuccessExitStatus={idle}
@@ -120,6 +123,14 @@ def remove(paths: Paths) -> None:
         for unit in units:
             os.unlink(f"{DIRECTORY}/{unit}")
         _systemctl("daemon-reload")
+    _let_slice_go(paths)
+
+
+def _let_slice_go(paths: Paths) -> None:
+    """systemd keeps one that nobody is in any more. Who stops it stops all below, where another installation may be."""
+    group = open_manager(paths.cgroups)
+    if group.exists() and not group.pids() and not any(name.endswith(".slice") for name in os.listdir(group.main())):
+        _systemctl("stop", os.path.basename(paths.cgroups))
 
 
 def _systemctl(*words: str) -> None:

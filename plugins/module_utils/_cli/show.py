@@ -14,7 +14,7 @@ from typing import Any
 from .._cgroup.manager import open_manager
 from .._errors import NotFoundError
 from .._kernel.process import alive
-from .._paths import Paths
+from .._paths import Paths, container_of
 
 CPU_WINDOW = 0.25  # seconds over which the share of CPU is measured
 
@@ -37,9 +37,9 @@ def read_json(path: str) -> dict[str, Any]:
 
 def names(paths: Paths) -> list[str]:
     """Declared, or known to the supervisor."""
-    found = {name for name in _entries(f"{paths.state}/containers") if spec(paths, name)}
-    found |= {name for name in _entries(os.path.dirname(paths.bundle("x"))) if status(paths, name)}
-    return sorted(found)
+    entries = [*_entries(f"{paths.state}/containers"), *_entries(os.path.dirname(paths.bundle("x")))]
+    found = set(map(container_of, entries))
+    return sorted(name for name in found if spec(paths, name) or status(paths, name))
 
 
 def _entries(directory: str) -> list[str]:
@@ -160,7 +160,7 @@ def _stats_cells(name: str, before: dict[str, int], after: dict[str, int], windo
 
 
 def inspect(paths: Paths, wanted: Sequence[str]) -> str:
-    from .._converge import labels
+    from .._converge.container import labels
 
     found = []
     for name in wanted:

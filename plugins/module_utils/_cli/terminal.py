@@ -13,7 +13,6 @@ import socket
 import struct
 import sys
 import termios
-from threading import Thread
 from typing import Any
 
 from .._kernel import process as kernel
@@ -34,7 +33,7 @@ def run(paths: Paths, name: str, spec: dict[str, Any], *, interactive: bool, tty
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        started = runtime_exec.exec(paths.runtime, name, spec, stdio=(0 if interactive else null, 1, 2))
+        started = runtime_exec.exec(paths.runtime, paths.instance(name), spec, stdio=(0 if interactive else null, 1, 2))
         _forward(started.pidfd)
     finally:
         os.close(null)
@@ -47,12 +46,14 @@ def _through_pipes(paths: Paths, name: str, spec: dict[str, Any], *, interactive
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     theirs, ours = zip(os.pipe2(os.O_CLOEXEC), *(os.pipe2(os.O_CLOEXEC)[::-1] for dummy in range(2)))
     try:
-        started = runtime_exec.exec(paths.runtime, name, spec, stdio=theirs)
+        started = runtime_exec.exec(paths.runtime, paths.instance(name), spec, stdio=theirs)
         _forward(started.pidfd)
     finally:
         for fd in theirs:
             os.close(fd)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    from threading import Thread
+
     feeder = Thread(target=_feed, args=(ours[0], interactive), daemon=True)
     feeder.start()
     _collect({ours[1]: 1, ours[2]: 2}, started.pidfd)
@@ -99,7 +100,7 @@ def _at_terminal(paths: Paths, name: str, spec: dict[str, Any], *, interactive: 
     rows, columns = window(0)
     spec = {**spec, "terminal": True, "consoleSize": {"height": rows, "width": columns}}
     with Console(paths.run) as console:
-        started = runtime_exec.exec(paths.runtime, name, spec, console_socket=console.address)
+        started = runtime_exec.exec(paths.runtime, paths.instance(name), spec, console_socket=console.address)
         master = console.receive()
     attend(master, interactive=interactive)
     return started.wait()

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+
+TYPE_CHECKING = False  # see main.py
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Where the engine lies below a version's directory: as in the collection, so that modules find it there too.
 PACKAGE = "ansible_collections/vessel/host/plugins/module_utils"

@@ -23,9 +23,17 @@ usage: vessel [--root DIR] VERB ...
   ps [--json] [NAME...]          containers and how they are
   exec [-i] [-t] [-u USER] [-w DIR] [-e KEY=VALUE] NAME COMMAND...
                                  one more process in a container
+  cp [-u USER] [-m MODE] [--size BYTES] SOURCE TARGET
+                                 a file into a container or out of it: one of both is NAME:PATH, and - is stdin or
+                                 stdout
+  exec | cp [--persist SECONDS] [--report WORD] ...
+                                 for programs: the first leaves a process that starts the next ones faster, and goes
+                                 when it was not needed for so long (it must be the first option); the second has the
+                                 exit code told as the last line of stderr, after the word
   logs [-f] [-n LINES] NAME      what a container has said
   stats [--json] [NAME...]       what containers use
   inspect NAME...                all that is known of a container
+  facts [NAME...]                what the module container_info tells of them, as JSON in one line
   start | stop | restart NAME... [-t SECONDS]
   restore [--boot]               after a reboot: what was declared and ran, runs again; with --boot what has ended
                                  since the host was started does not
@@ -50,6 +58,9 @@ def main(args: Sequence[str], *, root: str = "") -> int:
         verb, *rest = given.rest
         if verb not in VERBS:
             raise UsageError(f"no such verb: {verb}", hint="vessel --help lists them")
+        if rest[:1] in (["-h"], ["--help"]) and verb != "runtime":
+            say(usage_of(verb))
+            return 0
         paths = Paths.at(last(given["root"]) or os.environ.get("VESSEL_ROOT") or root)
         return VERBS[verb](paths, rest)
     except UsageError as error:
@@ -61,6 +72,15 @@ def main(args: Sequence[str], *, root: str = "") -> int:
         return 130
     except (VesselError, OSError) as error:
         return _fail(error, _OURS if verb == "exec" else 1)
+
+
+def usage_of(verb: str) -> str:
+    """What the usage has of it."""
+    import re
+
+    blocks = re.findall(r"^  (\S.*\n(?: {4,}.*\n)*)", USAGE, re.MULTILINE)
+    named = {block: re.match(r"\w+( \| \w+)*", block) for block in blocks}
+    return "\n".join(f"  {block.rstrip()}" for block, verbs in named.items() if verbs and verb in verbs[0].split(" | "))
 
 
 def _fail(error: BaseException, code: int) -> int:
@@ -110,6 +130,15 @@ def inspect(paths: Paths, args: list[str]) -> int:
     return 0
 
 
+def facts(paths: Paths, args: list[str]) -> int:
+    import json
+
+    from .._converge.container import observe
+
+    say(json.dumps(observe.facts(paths, parse(args, {}, {}, interleaved=True).rest or None)))
+    return 0
+
+
 def logs(paths: Paths, args: list[str]) -> int:
     from . import follow
 
@@ -124,6 +153,7 @@ def logs(paths: Paths, args: list[str]) -> int:
 def execute(paths: Paths, args: list[str]) -> int:
     flags = {"-i": "interactive", "--interactive": "interactive", "-t": "tty", "--tty": "tty"}
     valued = {"-u": "user", "--user": "user", "-w": "workdir", "--workdir": "workdir", "-e": "env", "--env": "env"}
+    valued.update({"--report": "report", "--persist": "persist"})
     parsed = parse(args, flags, valued, interleaved=False)
     name, *command = _names(parsed)
     if not command:
@@ -131,7 +161,9 @@ def execute(paths: Paths, args: list[str]) -> int:
     for entry_ in parsed["env"]:
         if "=" not in entry_:
             raise UsageError(f"-e: {entry_!r} is not KEY=VALUE")
-    from .._converge.execute import Request, process
+    _need_root("exec")
+    _persist(paths, parsed)
+    from .._converge.processes import Request, process
     from . import show, terminal
 
     show.known(paths, name)
@@ -141,14 +173,49 @@ def execute(paths: Paths, args: list[str]) -> int:
     request = Request(command, user=last(parsed["user"]), chdir=last(parsed["workdir"]), env=env, tty=parsed["tty"])
     try:
         spec = process(paths, name, request)
-        return terminal.run(paths, name, spec, interactive=parsed["interactive"], tty=parsed["tty"])
+        code = terminal.run(paths, name, spec, interactive=parsed["interactive"], tty=parsed["tty"])
     except StartError as error:
-        return _fail(error, error.exit_code)
+        code = _fail(error, error.exit_code)
+        if not error.errno:  # it is not the command that can't be started
+            return code
+    return _report(last(parsed["report"]), code)
+
+
+def _report(word: str, code: int) -> int:
+    """With --report the command's exit code is told in the last line of stderr, so that a program at the other end of
+    ssh can tell it from ours, and from ssh's own."""
+    if not word:
+        return code
+    complain(f"{word} {code}")
+    return 0
+
+
+def cp(paths: Paths, args: list[str]) -> int:
+    from . import cp as verb
+
+    _need_root("cp")
+    parsed = verb.read(args)
+    _persist(paths, parsed)
+    verb.copy(paths, parsed)
+    return _report(last(parsed["report"]), 0)
+
+
+def _persist(paths: Paths, parsed: Parsed) -> None:
+    seconds = _number(parsed["persist"], "--persist", float)
+    if seconds:
+        from . import serve
+
+        serve.start(paths, seconds)
+
+
+def _need_root(verb: str) -> None:
+    if os.geteuid():
+        raise VesselError(f"{verb} needs root")
 
 
 def _each(paths: Paths, args: list[str], op: str) -> int:
     """One request a name, all under way at once; every failure is told. What is stopped stays so over a reboot."""
-    from .._converge import prepare
+    from .._converge.container import prepare
     from .install import ensure
 
     parsed = parse(args, {}, {"-t": "timeout", "--timeout": "timeout"}, interleaved=True)
@@ -157,7 +224,7 @@ def _each(paths: Paths, args: list[str], op: str) -> int:
     code = 0
     with ensure(paths) as client:
         fields = {} if timeout is None or op == "start" else {"timeout": timeout}
-        asked = {client.submit(op, name=name, **fields): name for name in names}
+        asked = {client.submit(op, name=paths.instance(name), **fields): name for name in names}
         while asked:
             number, reply = client.next()
             name = asked.pop(number)
@@ -253,9 +320,11 @@ def version(paths: Paths, args: list[str]) -> int:
 VERBS: dict[str, Callable[[Paths, list[str]], int]] = {
     "ps": ps,
     "exec": execute,
+    "cp": cp,
     "logs": logs,
     "stats": stats,
     "inspect": inspect,
+    "facts": facts,
     "start": lambda paths, args: _each(paths, args, "start"),
     "stop": lambda paths, args: _each(paths, args, "stop"),
     "restart": lambda paths, args: _each(paths, args, "restart"),
