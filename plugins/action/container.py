@@ -16,7 +16,7 @@ from ansible import constants as C
 from ansible.plugins.action.normal import ActionModule as NormalActionModule
 from ansible.utils.collection_loader import resource_from_fqcr
 from ansible.utils.display import Display
-from ansible_collections.vessel.host.plugins.module_utils._converge.sent import PROGRESS
+from ansible_collections.vessel.host.plugins.module_utils._options.sent import PROGRESS
 
 try:
     from ansible_collections.vessel.host.plugins.plugin_utils import installed

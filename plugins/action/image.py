@@ -19,7 +19,7 @@ from typing import Any
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible_collections.vessel.host.plugins.action import container
-from ansible_collections.vessel.host.plugins.module_utils._converge.sent import ASKING, CONTENTS, WANTED
+from ansible_collections.vessel.host.plugins.module_utils._options.sent import ASKING, CONTENTS, WANTED
 from ansible_collections.vessel.host.plugins.plugin_utils import content
 
 
@@ -29,23 +29,43 @@ class ActionModule(container.ActionModule):
     _keeps = False
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        files = {name: content.find(self, name) for name in self._named()}
-        if not files:
-            return super().run(tmp, task_vars)
+        files: dict[str, str] = {}
+        packed: dict[str, str] = {}
         try:
-            return self._run_with(files, tmp, task_vars)
+            for body in self._images():
+                self._take(body, files, packed)
+            return self._run_with(files, packed, tmp, task_vars) if files else super().run(tmp, task_vars)
         finally:
-            for path in files.values():
-                self._loader.cleanup_tmp_file(path)
+            for name, path in files.items():
+                if name in packed:
+                    os.unlink(path)
+                else:
+                    self._loader.cleanup_tmp_file(path)
 
-    def _named(self) -> Iterator[str]:
-        """What options name on the controller; what is no name is for the module to refuse."""
-        args = self._task.args
-        if args.get("state") != "absent" and isinstance(args.get("src"), str):
-            yield args["src"]
+    def _images(self) -> Iterator[dict[str, Any]]:
+        """Options of images; what is of another form is for the module to refuse."""
+        if self._task.args.get("state") != "absent":
+            yield self._task.args
 
-    def _run_with(self, files: dict[str, str], tmp: None, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        known = {name: {"key": content.key(path, C.DEFAULT_LOCAL_TMP), "path": ""} for name, path in files.items()}
+    def _take(self, body: dict[str, Any], files: dict[str, str], packed: dict[str, str]) -> None:
+        """What an image's options name on the controller. A context is packed, and its Containerfile read."""
+        name, text = body.get("src"), body.get("containerfile")
+        if not isinstance(name, str):
+            return
+        path = content.find(self, name, context=isinstance(text, str))
+        if isinstance(text, str):
+            body["containerfile"] = content.containerfile(path, text)
+        if name in files:
+            return
+        if isinstance(text, str):
+            path, packed[name] = content.pack(path, C.DEFAULT_LOCAL_TMP)
+        files[name] = path
+
+    def _run_with(
+        self, files: dict[str, str], packed: dict[str, str], tmp: None, task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        keys = {name: packed.get(name) or content.key(path, C.DEFAULT_LOCAL_TMP) for name, path in files.items()}
+        known = {name: {"key": key, "path": ""} for name, key in keys.items()}
         self._internal[CONTENTS] = known
         # A job in the background can't be answered: it is asked before whether it will need anything.
         result = self._ask(task_vars) if self._task.async_val else super().run(tmp, task_vars)

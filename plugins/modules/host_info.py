@@ -74,7 +74,12 @@ host:
       type: dict
       returned: always
     filesystems:
-      description: overlayfs, idmapped mounts, and the file system of the store.
+      description:
+        - overlayfs, idmapped mounts, and the file system of the store.
+        - RV(ignore:mountable) has types of file systems for O(vessel.host.volume#module:driver=mount), each with
+          whether the RV(ignore:kernel) has it, the RV(ignore:helper) that mounts it, and the RV(ignore:package) that
+          has that.
+        - RV(ignore:loop) says whether O(vessel.host.volume#module:driver=loop) can be had.
       type: dict
       returned: always
     network:
@@ -93,10 +98,74 @@ host:
       description: Programs that some options need, and where they are; null for one that is missing.
       type: dict
       returned: always
-    capacity:
-      description: Cores, memory and disk.
+    drain:
+      description:
+        - Whether the host is to have work, as M(vessel.host.drain) was told. RV(ignore:state) is V(undrained),
+          V(cordoned) or V(drained), and RV(ignore:stopped) are the containers that were stopped for it.
+        - M(vessel.host.place) places nothing on a host that is drained or cordoned.
       type: dict
       returned: always
+      sample: {state: undrained, stopped: []}
+    capacity:
+      description: Cores, memory and disk, and what of it is taken. Bytes, where nothing else is said.
+      type: dict
+      returned: always
+      contains:
+        cpus:
+          description: CPUs that the task may use.
+          type: int
+          returned: always
+        idle_cpus:
+          description: How many of them were idle while the module looked, a tenth of a second at least.
+          type: float
+          returned: always
+        committed_cpus:
+          description: The sum of O(vessel.host.container#module:cpus) of the containers that are declared here.
+          type: float
+          returned: always
+        memory:
+          description: Memory in all.
+          type: int
+          returned: always
+        memory_available:
+          description: What the kernel can give without swapping (C(MemAvailable)).
+          type: int
+          returned: always
+        committed_memory:
+          description: The sum of O(vessel.host.container#module:memory_reservation), or of
+            O(vessel.host.container#module:memory) where that is not set, of the containers that are declared here.
+          type: int
+          returned: always
+        swap:
+          description: Swap in all.
+          type: int
+          returned: always
+        store_size:
+          description: Size of the file system that the store is on.
+          type: int
+          returned: always
+        store_free:
+          description: What is free of it.
+          type: int
+          returned: always
+        ports:
+          description: Ports that programs of the host listen on.
+          type: list
+          elements: str
+          returned: always
+          sample: ["0.0.0.0:22/tcp", "[::]:22/tcp"]
+        devices:
+          description: Devices of the host, but for those that all hosts have.
+          type: list
+          elements: str
+          returned: always
+          sample: [/dev/kvm, /dev/nvidia0]
+        containers:
+          description: The containers that are declared here, by name, each with the RV(ignore:cpus),
+            RV(ignore:memory), RV(ignore:ports) and RV(ignore:devices) that it was promised, and its
+            RV(ignore:labels).
+          type: dict
+          returned: always
 """
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
