@@ -70,9 +70,9 @@ options:
     type: str
   image:
     description:
-      - Image that the container is made from. It must be on the host; see M(vessel.host.image).
+      - Image that the container is made from. What the host lacks is fetched as O(pull) says.
       - Required for a container that is not there yet.
-      - When the name leads to another image than the container was made from, the container is made anew.
+      - When the name leads to another image than the container was made from, a task that names it makes it anew.
     type: str
   command:
     description:
@@ -424,10 +424,36 @@ options:
   stop_signal:
     description:
       - Signal that asks it to end, by name or number. The default is the image's, or V(SIGTERM).
+      - It is sent whenever the process has to go, also when the container is started anew, made anew or removed.
     type: str
   stop_timeout:
     description:
       - Time between that signal and SIGKILL. The default is 10 s.
+      - A first process that has no handler for the signal is not waited for, since the kernel does not send it
+        (C(pid_namespaces(7))).
+    type: str
+  update_order:
+    description:
+      - Which instance comes first where a change needs another process.
+      - "V(stop_first) stops the old one, and starts the new one in its place."
+      - "V(start_first) makes the new one beside it, with an address and a writable layer of its own. When that is
+        healthy, or without a health check has run for a second, and listens to the published TCP ports that the old one
+        listens to, ports and names lead to it from one moment to the next. The old one is stopped when its connections
+        have ended, see O(drain_timeout). When the new one does not get so far in O(healthy_wait_timeout), it is
+        removed, the old one stays as it was, and the task fails."
+      - As the writable layer is another one, each such change costs as much as V(recreate) in O(max_disruption). Both
+        instances have the container's volumes for a while. O(restart) is not concerned.
+      - V(start_first) is refused where two can't be at a time, that is with O(network_mode=host) or another container's
+        network, a static address in O(networks), O(devices), or another container in the namespaces of this one.
+      - The default is V(stop_first).
+    type: str
+    choices: [stop_first, start_first]
+  drain_timeout:
+    description:
+      - How long TCP connections to the old instance may take to end with O(update_order=start_first). What has not
+        ended then is left to the program, which is stopped as O(stop_signal) and O(stop_timeout) say. UDP is led to the
+        new one at once.
+      - The default is 10 s.
     type: str
   init:
     description:
@@ -539,9 +565,9 @@ container:
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.engine import container_facts, host_of
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import Facts, VesselModule, run
-from ansible_collections.vessel.host.plugins.module_utils._converge import containers
-from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import DIRECTIVES, OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import containers
 from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan
+from ansible_collections.vessel.host.plugins.module_utils._options.container import DIRECTIVES, OPTIONS
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
@@ -550,7 +576,7 @@ def converge(module: VesselModule) -> tuple[Plan, Facts]:
 
 
 def main() -> None:
-    run((*DIRECTIVES, *OPTIONS), converge, locks=lambda desired: [(containers.KIND, desired["name"])])
+    run((*DIRECTIVES, *OPTIONS), converge, locks=lambda paths, desired: [(containers.KIND, desired["name"])])
 
 
 if __name__ == "__main__":

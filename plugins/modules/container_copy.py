@@ -131,8 +131,8 @@ from ansible_collections.vessel.host.plugins.module_utils._ansible.module import
     run,
 )
 from ansible_collections.vessel.host.plugins.module_utils._converge import copying
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
-from ansible_collections.vessel.host.plugins.module_utils._converge.parse import (
+from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan
+from ansible_collections.vessel.host.plugins.module_utils._options.parse import (
     choice,
     integer,
     parse_bool,
@@ -141,7 +141,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.parse import
     parse_path,
     parse_str,
 )
-from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Option
 
 DIRECTIONS = ("in", "out")
 ID = integer(0, 2**32 - 2)

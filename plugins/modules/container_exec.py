@@ -168,9 +168,8 @@ pid:
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
 from ansible_collections.vessel.host.plugins.module_utils._converge import execute
-from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import parse_env, parse_user
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
-from ansible_collections.vessel.host.plugins.module_utils._converge.parse import (
+from ansible_collections.vessel.host.plugins.module_utils._options.container import parse_env, parse_user
+from ansible_collections.vessel.host.plugins.module_utils._options.parse import (
     parse_bool,
     parse_command,
     parse_duration,
@@ -178,6 +177,7 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.parse import
     parse_path,
     parse_str,
 )
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Option
 
 OPTIONS = (
     Option("container", parse_name, required=True),

@@ -104,6 +104,12 @@ containers:
       description: The labels.
       type: dict
       returned: always
+    stacks:
+      description: Names of the stacks that it belongs to.
+      type: list
+      elements: str
+      returned: always
+      sample: [shop]
     security:
       description: "RV(ignore:process_label) is the SELinux label of its process and RV(ignore:mount_label) that of its
         files, RV(ignore:apparmor_profile) is its AppArmor profile; each is empty where there is none. Of one that runs
@@ -148,14 +154,15 @@ containers:
 """
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
-from ansible_collections.vessel.host.plugins.module_utils._converge import observe, store
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
-from ansible_collections.vessel.host.plugins.module_utils._converge.parse import parse_name
+from ansible_collections.vessel.host.plugins.module_utils._converge import store
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import observe
+from ansible_collections.vessel.host.plugins.module_utils._options.parse import parse_name
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Option
 
 
 def gather(module: VesselModule) -> dict:
     wanted = module.desired.get("name")
-    names = [name for name in store.names(module.paths, "containers") if wanted in (None, name)]
+    names = [name for name in store.names(module.paths, "containers") if name == wanted] if wanted else None
     return {"containers": observe.facts(module.paths, names)}
 
 

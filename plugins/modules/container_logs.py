@@ -62,8 +62,8 @@ lines:
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
 from ansible_collections.vessel.host.plugins.module_utils._converge import logs
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
-from ansible_collections.vessel.host.plugins.module_utils._converge.parse import integer, parse_name
+from ansible_collections.vessel.host.plugins.module_utils._options.parse import integer, parse_name
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Option
 
 OPTIONS = (
     Option("container", parse_name, required=True),

@@ -14,7 +14,7 @@ description:
     builds it in layers on another image.
   - Each layer is on the disk once, whatever number of images have it, and is cached by the digest of all that goes into
     it. An image that was made from the same is not made again.
-  - Equal inputs make equal images. There is no time in them.
+  - Equal inputs make equal images. Times in them are those of files that commands wrote, when their layer was made.
 options:
   name:
     description:
@@ -54,12 +54,14 @@ options:
       - Whether the registry that O(name) says shall have the image. What it has already is not sent.
       - To push an image that is there under another name, give that one in O(from).
     type: bool
+    default: false
   verify:
     description:
       - Whether what is stored of the image is read and hashed again. A layer that is damaged is made or fetched anew;
         the task fails where containers are over it.
       - It takes as long as reading all of the image.
     type: bool
+    default: false
   public_key:
     description:
       - A public key on the target, in PEM. An image without a signature by it, as C(cosign sign --key) makes one, is
@@ -78,7 +80,7 @@ options:
   tls_verify:
     description:
       - Whether the registry's certificate is verified, which is the default.
-      - With V(false) it is not, and a registry that speaks no TLS is reached without it.
+      - With V(false) it is not, and a registry that speaks no TLS is reached without it; this holds for O(mirrors) too.
     type: bool
   ca_path:
     description:
@@ -119,6 +121,8 @@ options:
         What counts is the file's content, wherever it is. An image that was made from it is not made again, and the
         same under another name needs nothing sent.
       - In check mode nothing is sent.
+      - With O(containerfile) it is the context of the build, a directory on the controller, without what its
+        C(.containerignore) or C(.dockerignore) leaves out. Times of files say nothing then.
     type: path
   archive_name:
     description:
@@ -134,11 +138,14 @@ options:
     description:
       - The most bytes that a layer may unpack to, such as V(2g). Holes of sparse files count. There is no limit by
         default.
+      - It is also the most that an archive may unpack to which is compressed as a whole.
     type: str
   device_nodes:
     description:
       - What becomes of device nodes in layers. V(refuse), the default, refuses the image, V(skip) leaves them out, and
         V(make) makes them.
+      - A layer is on the disk once. Where V(skip) left devices out that V(make) asks for, it is unpacked again, and
+        that is refused while containers are over it.
     type: str
     choices: [refuse, skip, make]
   template:
@@ -355,7 +362,7 @@ options:
       - A Containerfile (Dockerfile) to build the image from, instead of O(from) and O(layers). Each of its instructions
         becomes such a step.
       - A text of several lines is the Containerfile itself. One line is a path on the target; a relative one is below
-        O(context).
+        O(context). With O(src) it is on the controller, and a relative one below that.
       - An image that it names and the host lacks is fetched, as O(pull) says.
       - The whole language is read, with heredocs, several stages and C(RUN --mount). C(ADD) fetches an address only
         with C(--checksum), and no git repository. C(RUN --mount=type=ssh), C(RUN --security) and C(COPY --parents) are
@@ -374,6 +381,7 @@ options:
       - Values for C(ARG) of the Containerfile. Proxies (C(http_proxy) and its like) need no C(ARG), and make no other
         layer.
       - They are seen in the image's history; give what is secret as O(secrets).
+      - A warning names those that no C(ARG) declares.
     type: dict
   target:
     description:
@@ -586,7 +594,8 @@ image:
       returned: always
       sample: sha256:3b7f…
     repo_digests:
-      description: Where it came from, as V(REPOSITORY@DIGEST); empty for one that was made here.
+      description:
+        - Where it came from, and where it was pushed to, as V(REPOSITORY@DIGEST); empty for one that is here alone.
       type: list
       elements: str
       returned: always
@@ -635,10 +644,10 @@ image:
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import Facts, VesselModule, run
 from ansible_collections.vessel.host.plugins.module_utils._ansible.urls import Urls
-from ansible_collections.vessel.host.plugins.module_utils._converge import image_facts, images
-from ansible_collections.vessel.host.plugins.module_utils._converge.image_options import DIRECTIVES, OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._converge.image import facts, images
+from ansible_collections.vessel.host.plugins.module_utils._converge.image.registries import set_transport
 from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan
-from ansible_collections.vessel.host.plugins.module_utils._converge.registries import set_transport
+from ansible_collections.vessel.host.plugins.module_utils._options.image import DIRECTIVES, OPTIONS
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
@@ -646,11 +655,11 @@ def converge(module: VesselModule) -> tuple[Plan, Facts]:
     paths, name = module.paths, module.desired["name"]
 
     plan = images.plan(paths, module.sent.into(module.desired), progress=module.progress)
-    return plan, lambda: {"image": image_facts.Facts(paths).of(name)}
+    return plan, lambda: {"image": facts.Facts(paths).of(name)}
 
 
 def main() -> None:
-    run((*DIRECTIVES, *OPTIONS), converge, locks=lambda desired: [(images.KIND, desired["name"])])
+    run((*DIRECTIVES, *OPTIONS), converge, locks=images.locks)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ options:
   path:
     description:
       - Where it goes on the target. The directory above it must be there.
+      - A file there that is no archive of images is refused, but for an empty one; so is a directory that is neither
+        empty nor an OCI image layout.
     type: path
     required: true
   format:
@@ -39,7 +41,7 @@ options:
     default: false
   force:
     description:
-      - Write it in any case.
+      - Write it in any case, in place of any file. The content of a directory is not removed.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -82,8 +84,8 @@ actions:
 """
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import Facts, VesselModule, run
-from ansible_collections.vessel.host.plugins.module_utils._converge import exports, images
-from ansible_collections.vessel.host.plugins.module_utils._converge.exports import OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._converge.image import exports, images
+from ansible_collections.vessel.host.plugins.module_utils._converge.image.exports import OPTIONS
 from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan
 
 
@@ -92,7 +94,7 @@ def converge(module: VesselModule) -> tuple[Plan, Facts]:
 
 
 def main() -> None:
-    run(OPTIONS, converge, locks=lambda desired: [(images.KIND, desired["name"])])
+    run(OPTIONS, converge, locks=lambda paths, desired: [(images.KIND, desired["name"])])
 
 
 if __name__ == "__main__":

@@ -53,9 +53,9 @@ images:
 """
 
 from ansible_collections.vessel.host.plugins.module_utils._ansible.module import VesselModule, report
-from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import parse_image
-from ansible_collections.vessel.host.plugins.module_utils._converge.image_facts import Facts
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
+from ansible_collections.vessel.host.plugins.module_utils._converge.image.facts import Facts
+from ansible_collections.vessel.host.plugins.module_utils._options.container import parse_image
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Option
 
 
 def gather(module: VesselModule) -> dict:

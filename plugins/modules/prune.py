@@ -11,7 +11,8 @@ version_added: 0.1.0
 short_description: Remove what nobody uses
 description:
   - Removes stopped containers, and images, volumes, networks and cached layers that nothing uses.
-  - Nothing is removed but the kinds that are asked for. What would go is what check mode returns.
+  - Nothing is removed but the kinds that are asked for, and a task that names none of them fails. What would go is what
+    check mode returns.
   - The kinds are taken in the order of the options, so that what a container used can go with it.
 options:
   containers:
@@ -113,8 +114,8 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.plan import 
 
 
 def converge(module: VesselModule) -> tuple[Plan, Facts]:
+    kinds = prune.asked(module.raw, module.desired)
     prepare_engine(module)
-    kinds = [kind for kind in prune.KINDS if module.desired[kind]]
     plan, going = prune.plan(module.paths, kinds)
     return plan, lambda: going
 
