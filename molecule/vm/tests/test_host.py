@@ -79,6 +79,7 @@ def test_no_container_notices_the_end_of_the_supervisor(host, containers):
 
 def test_each_is_in_its_state(containers):
     assert {name: container["status"] for name, container in containers.items()} == {
+        "front": "running",
         "setup": "exited",
         "web": "running",
         "writer": "running",
@@ -120,6 +121,18 @@ def test_the_kernel_has_the_limit(host, file, value):
 @pytest.mark.parametrize(("file", "value"), [("cpu.weight", "20"), ("io.weight", "default 2930")])
 def test_weights_are_the_scope_s_for_there_it_has_neighbours(host, file, value):
     assert host.file(f"/sys/fs/cgroup{SCOPE}/{file}").content_string.strip() == value
+
+
+def test_each_instance_has_a_scope_of_its_own(host, containers):
+    """The first id's and the second's by turns. Which of them counts survives the boot, and nothing of the other is."""
+    word = host.check_output("vessel exec writer wget -qO- front")
+    scope = {"one": "vessel-front.scope", "two": "vessel-_front.scope"}[word]
+    listed = host.check_output("systemctl list-units --all --plain --no-legend --full 'vessel-*front.scope'")
+    assert [line.split()[:4] for line in listed.splitlines()] == [[scope, "loaded", "active", "running"]]
+    group = f"/sys/fs/cgroup/vessel.slice/{scope}"
+    assert host.check_output("ls -d /sys/fs/cgroup/vessel.slice/vessel-*front.scope") == group
+    assert host.file(f"{group}/container/memory.max").content_string.strip() == str(24 << 20)
+    assert str(containers["front"]["pid"]) in host.file(f"{group}/container/cgroup.procs").content_string.split()
 
 
 @pytest.mark.parametrize("above", ["/vessel.slice", SCOPE])
