@@ -9,11 +9,11 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # What a host needs to have containers, and what makes the demonstration's images.
 HOST_PACKAGES := python3-venv python3-pyroute2 nftables iproute2 mmdebstrap debootstrap curl tini
 # What the tests and the comparison ask as counterparts.
-TEST_PACKAGES := dbus git rsync sudo dropbear-bin openssh-client openssh-sftp-server busybox-static runc strace skopeo umoci buildah docker-registry apache2-utils openssl zstd podman conmon netavark aardvark-dns iptables
-# What makes hosts of their own for tests: tests/vm/README.md.
-VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap openssh-client
+TEST_PACKAGES := dbus docker-compose git iputils-ping rsync sudo dropbear-bin openssh-client openssh-sftp-server busybox-static runc strace skopeo umoci buildah docker-registry apache2-utils openssl zstd podman conmon netavark aardvark-dns iptables
+# What makes hosts of their own for tests, and drives an application on them: tests/vm/README.md.
+VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap openssh-client wrk
 
-.PHONY: help setup setup-tests demo unit kernel integration collection test test-vm bench bench-vm docs clean
+.PHONY: help setup setup-tests demo unit kernel integration collection test test-vm bench bench-fleet bench-vm docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,14 +41,21 @@ unit: setup-tests ## the tests that need no root: seconds
 kernel integration collection: setup-tests
 	$(BIN)/pytest -q tests/$@
 
-test: setup-tests ## every test
-	$(BIN)/pytest -q
+test: setup-tests ## every test: two files at a time, then alone those that measure, and what proves that nothing is left
+	tests/whole
 
 test-vm: setup-tests ## all that is tested in virtual machines: systemd, cgroup v2, SELinux, reboots
 	$(BIN)/pytest -q -m 'vm or vm_always'
 
-bench: setup-tests ## side by side with containers.podman
+bench: setup-tests ## side by side with containers.podman: containers, and an image's pull
 	$(BIN)/python tests/bench/run.py
+	$(BIN)/python tests/bench/pull.py
+
+bench-fleet: setup-tests ## many hosts: nothing to change on them, their containers as an inventory, tasks in those, placement
+	$(BIN)/python tests/bench/unchanged.py
+	$(BIN)/python tests/bench/connection.py
+	$(BIN)/python tests/bench/inventory.py
+	$(BIN)/python tests/bench/place.py
 
 bench-vm: setup-tests ## in virtual machines: a reboot beside quadlet, and 200 containers over ssh
 	tests/setup $(VM_PACKAGES)

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import os
+import pickle
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 from ansible_collections.vessel.host.tests import leftovers
 
 TESTS = Path(__file__).parent
-# From what needs least to what needs most; what proves that nothing was left comes after all.
-RUNGS = ("unit", "kernel", "integration", "molecule", "machines", "collection")
+# What takes longest comes first, so that those who share the work end together; what proves that nothing was left comes
+# after all.
+RUNGS = ("molecule", "machines", "integration", "kernel", "collection", "unit")
 LAST = "test_zz_nothing_left.py"
 BEFORE = pytest.StashKey[leftovers.Snapshot]()
 
@@ -29,9 +32,51 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rung)  # a stable sort: within a rung the order stays
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "what the host was like: written here by the first of several runs, for the last one"
+    parser.addoption("--host-before", metavar="FILE", type=Path, help=words)
+    words = "a directory in which runs that go on side by side write down who has taken which file of tests"
+    parser.addoption("--shared", metavar="DIRECTORY", type=Path, help=words)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    kept = session.config.getoption("host_before")
+    if kept and not kept.exists() and os.geteuid() == 0:
+        kept.write_bytes(pickle.dumps(leftovers.take()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """File by file, those that no other run has taken. Not by xdist: its workers have threads, and with threads nobody
+    goes into namespaces as tests do (setns(2))."""
+    shared = session.config.getoption("shared")
+    if not shared or session.config.option.collectonly or session.testsfailed:
+        return None
+    for path, items in groupby(session.items, key=lambda item: item.path):
+        if _taken(shared, path):
+            _run(session, list(items))
+    return True
+
+
+def _taken(shared: Path, path: Path) -> bool:
+    try:
+        (shared / str(path.relative_to(TESTS)).replace("/", "+")).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _run(session: pytest.Session, items: list[pytest.Item]) -> None:
+    for item, following in zip(items, [*items[1:], None]):
+        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail or session.shouldstop:
+            raise session.Interrupted(session.shouldfail or session.shouldstop)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     if any(item.path.name == LAST for item in session.items) and os.geteuid() == 0:
-        session.config.stash[BEFORE] = leftovers.take()
+        kept = session.config.getoption("host_before")
+        session.config.stash[BEFORE] = pickle.loads(kept.read_bytes()) if kept else leftovers.take()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -10,7 +10,7 @@ import time
 import pytest
 from ansible_collections.vessel.host.tests import leftovers
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 PATIENCE = 10.0  # seconds: what was just killed takes a moment to be gone
 
 

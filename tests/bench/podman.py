@@ -8,37 +8,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from playing import VENV, Ansible, Play, resident, run
+from playing import CHECKOUT, VENV, Ansible, Play, resident, run
 
-CONTAINERS_CONF = """\
-[containers]
-default_ulimits = []
-log_driver = "k8s-file"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "runc"
-static_dir = "{root}/static"
-tmp_dir = "{root}/tmp"
-volume_path = "{root}/volumes"
-[engine.runtimes]
-runc = ["/usr/sbin/runc"]
-[network]
-network_backend = "netavark"
-network_config_dir = "{root}/networks"
-"""
-STORAGE_CONF = """\
-[storage]
-driver = "overlay"
-graphroot = "{root}/graph"
-runroot = "{root}/run"
-"""
+sys.path.insert(0, str(CHECKOUT / "collection"))
+
+from ansible_collections.vessel.host.tests import podman_settings
+
 AARDVARK = "/usr/lib/podman/aardvark-dns"
 # What podman and netavark make outside of the directories that can be configured.
 ELSEWHERE = ("/run/containers", "/run/libpod", "/run/podman", "/var/lib/containers", "/var/lib/cni", "/etc/cni")
@@ -48,12 +30,8 @@ class Podman:
     def __init__(self, directory: Path) -> None:
         self.root = directory / "podman"
         self.root.mkdir()
-        conf, storage = self.root / "containers.conf", self.root / "storage.conf"
-        conf.write_text(CONTAINERS_CONF.format(root=self.root))
-        storage.write_text(STORAGE_CONF.format(root=self.root))
         (site,) = VENV.glob("lib/python3*/site-packages")
-        settings = {"CONTAINERS_CONF": str(conf), "CONTAINERS_STORAGE_CONF": str(storage)}
-        self.ansible = Ansible(self.root, site, **settings)
+        self.ansible = Ansible(self.root, site, **podman_settings.write(self.root))
         self._tables = tables()
         self._cgroups = cgroups()
         self._resolver = any(AARDVARK in line for dummy, line, dummy in processes())

@@ -11,34 +11,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from playing import CHECKOUT, Failed, file_system, run
+from playing import CHECKOUT, Failed, file_system, prepare_venv, run
 from podman import Podman
 from registry import registry
 from run import machine, say, show
+from vessel import install, run_module
 
 OUTPUT = CHECKOUT / "tests" / "output" / "pull.json"
 # As many entries and bytes as a small server's image has.
-PACKAGES = ["perl", "python3-minimal", "openssl", "ca-certificates", "curl"]
+PACKAGES = ["perl", "python3-minimal", "libpython3-stdlib", "openssl", "ca-certificates", "curl", "python3-setuptools"]
 BAR = {"from nothing": 0.6, "all layers there": 0.2}  # of podman's time from nothing
-MODULE = """
-import sys
-from importlib import import_module
-from ansible.module_utils.testing import patch_module_args
-import json
-main = import_module("ansible_collections.vessel.host.plugins.modules." + sys.argv[1]).main
-with patch_module_args(json.loads(sys.argv[2])):
-    main()
-"""
 
 
 class Side(Protocol):
@@ -56,16 +46,14 @@ class Theirs:
 
 
 class Ours:
-    """The module in a process of its own, with its imports, as the installed engine runs it."""
+    """The module in a process of its own, by the very payload that a task sends to a host."""
 
     def __init__(self, place: Path) -> None:
-        self.root = str(place / "vessel")
+        self.root = place / "vessel"
+        install(self.root)
 
     def module(self, module: str, **args: Any) -> dict[str, Any]:
-        env = {**os.environ, "PYTHONPATH": str(CHECKOUT / "collection")}
-        given = json.dumps({"root": self.root, **args})
-        result: dict[str, Any] = json.loads(run(sys.executable, "-c", MODULE, module, given, env=env, timeout=900))
-        return result
+        return run_module(self.root, module, args)
 
     def pull(self, reference: str) -> None:
         result = self.module("image", name=reference, tls_verify=False, pull="always")
@@ -143,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="how often; the median counts")
     arguments = parser.parse_args()
+    prepare_venv()
     directory = Path(tempfile.mkdtemp(prefix="vessel-bench-"))
     try:
         found = measure(directory, arguments.runs)

@@ -9,16 +9,21 @@ import json
 from typing import Any
 
 DIRECTORY = "/etc/containers/systemd"
-# A root file system with busybox in it, as the template of that name makes it: no registry is asked.
+# An image with busybox in it, as the template of that name makes it: no registry is asked.
 IMPORT = """
 set -e
 top=$(mktemp -d)
 mkdir -p $top/bin $top/tmp $top/etc
 cp /bin/busybox $top/bin/
 for name in $(/bin/busybox --list); do [ $name = busybox ] || ln -s busybox $top/bin/$name; done
-tar -C $top -c . | podman import --quiet - localhost/busybox:latest
+tar -C $top -c . | podman import --quiet - {image}
 rm -r $top
 """
+
+
+def importing(image: str) -> str:
+    """The script that gives podman an image of that name."""
+    return IMPORT.format(image=image)
 
 
 def files(stack: dict[str, Any]) -> dict[str, str]:

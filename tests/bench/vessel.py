@@ -6,20 +6,25 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from ansible.template import Templar
 from playing import CHECKOUT, Ansible, Failed, Play, resident, run
 
 COLLECTIONS = CHECKOUT / "collection"
 sys.path.insert(0, str(COLLECTIONS))
 
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
+from ansible_collections.vessel.host.plugins.plugin_utils import installed
 from ansible_collections.vessel.host.tests import sweeping
 
 PYTHON = "/usr/bin/python3"
+INTERPRETER = "ansible_python_interpreter"
 # The engine without Ansible around it: seconds from what is declared to what runs, by the clock of its own process.
 BATCH = """
 import json, sys, time
@@ -28,6 +33,7 @@ from ansible_collections.vessel.host.plugins.module_utils._cli import install
 from ansible_collections.vessel.host.plugins.module_utils._converge import host, stack_options, stacks
 from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
+from ansible_collections.vessel.host.plugins.plugin_utils import installed
 
 host.set_starter(install.ensure)
 paths = Paths.at(sys.argv[2])
@@ -44,6 +50,23 @@ CONTAINER = {
     "memory": "64m",
     "cpus": 0.5,
 }
+
+
+def install(root: Path) -> None:
+    """The engine, as podman is installed, by the Ansible that :func:`run_module` has its payload from."""
+    adhoc = Path(sys.executable).with_name("ansible")
+    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS)}
+    arguments = json.dumps({"root": str(root)})
+    run(str(adhoc), "localhost", "-m", "vessel.host.engine", "-a", arguments, "-e", f"{INTERPRETER}={PYTHON}", env=env)
+
+
+def run_module(root: Path, name: str, args: dict[str, Any]) -> dict[str, Any]:
+    """What a module returns, run in a process by the payload that a task sends to a host."""
+    given = {"root": str(root), **args}
+    interpreter = ({INTERPRETER: PYTHON}, Templar(), (), False)
+    payload = installed.build(str(CHECKOUT / f"plugins/modules/{name}.py"), given, interpreter)
+    result: dict[str, Any] = json.loads(run(PYTHON, input=payload.b_module_data.decode(), timeout=900))
+    return result
 
 
 class Vessel:

@@ -82,7 +82,7 @@ class Quadlet:
         self.units = " ".join(f"{name}.service" for name in stack["containers"])
 
     def up(self) -> None:
-        self.host.ssh(quadlet.IMPORT)
+        self.host.ssh(quadlet.importing("localhost/busybox:latest"))
         for name, content in quadlet.files(self.stack).items():
             self.host.write(f"{quadlet.DIRECTORY}/{name}", content)
         self.host.ssh(f"systemctl daemon-reload && systemctl start {self.units}")

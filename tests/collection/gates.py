@@ -18,6 +18,8 @@ CACHE = CHECKOUT / ".cache"
 PLUGINS = CHECKOUT / "plugins"
 ENGINE = PLUGINS / "module_utils"
 MODULES = sorted(path.stem for path in (PLUGINS / "modules").glob("*.py"))
+# Those that a target is sent; the others are an action on the controller.
+SENT = [name for name in MODULES if "def main()" in (PLUGINS / f"modules/{name}.py").read_text()]
 NAMESPACE = "ansible_collections.vessel.host"
 TIMEOUT = 900
 

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from .gates import CHECKOUT, ENGINE, MODULES, environment
+from .gates import CHECKOUT, ENGINE, SENT, environment
 
 PREFIX = "ansible_collections/vessel/host/plugins/module_utils/"
 PROGRAM = """
@@ -39,7 +39,7 @@ print(json.dumps(shipped))
 def shipped():
     """Our files in the payload, by module."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(CHECKOUT / "collection"), *MODULES],
+        [sys.executable, "-c", PROGRAM, str(CHECKOUT / "collection"), *SENT],
         env=environment(),
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ row(
     ("nobody", ("65534", "65534", "/nonexistent")),
     ("", ("0", "0", "/root")),
 )
-row("groups", lambda box: box.field("Groups"), (["20", "10"], "10 20", [10, 20]), ([], ""))
+row("groups", lambda box: box.field("Groups"), (["20", "10"], "0 10 20", [10, 20]), ([], "0"))
 row("working_dir", lambda box: box.sh("readlink /proc/1/cwd"), ("/tmp", "/tmp", "//tmp/"), ("", "/"))
 row("init", lambda box: box.read("/proc/1/comm").strip(), (True, "vessel-init", "yes"), (False, "sh"))
 
@@ -425,6 +426,7 @@ def stop_word(box: Box) -> str:
 
 
 def slow_to_stop(box: Box) -> bool:
+    until(lambda: int(box.field("SigIgn"), 16) >> (signal.SIGTERM - 1) & 1)  # who has no handler is not waited for
     begin = time.monotonic()
     box.place.task("container", name="box", state="stopped")
     took = time.monotonic() - begin
@@ -445,8 +447,40 @@ row(
     slow_to_stop,
     (f"{SLOW}s", True, SLOW, f"{SLOW * 1000:.0f}ms"),
     (0.2, False),
-    command="sleep 100000",
+    command=["sh", "-c", "trap '' TERM; sleep 100000"],
     stop_timeout=0.1,
+)
+
+
+def is_made_beside(box: Box) -> bool:
+    """Has the next instance a place of its own?"""
+    before = box.place.paths.instance("box")
+    box.place.task("container", name="box", recreate=True)
+    return box.place.paths.instance("box") != before
+
+
+def waits_for_a_connection(box: Box) -> bool:
+    """Does the old instance stay as long as somebody is connected to it?"""
+    address = box.addresses()[0]
+    until(lambda: answers(80, address))
+    with socket.create_connection((address, 80), timeout=patient(5)):
+        box.place.task("container", name="box", recreate=True)
+        ticks = int(box.process[1])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK") > DRAINED
+
+
+DRAINED = patient(2)
+row("update_order", is_made_beside, ("start_first", True), ("stop_first", False))
+row(
+    "drain_timeout",
+    waits_for_a_connection,
+    (f"{DRAINED:g}s", True, DRAINED, f"{DRAINED * 1000:.0f}ms"),
+    (0, False),
+    update_order="start_first",
+    healthcheck={"test": "true", "interval": "50ms"},
+    stop_timeout=0.1,
+    drain_timeout=0,
+    **HTTPD,
 )
 
 

@@ -15,18 +15,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-USER = "vessel-test"
+USER = f"vessel-test-{os.getpid()}"  # several runs may share a host
 SUDOERS = Path("/etc/sudoers.d") / USER
 
 
 @contextlib.contextmanager
-def ssh_host() -> Iterator[tuple[Path, str]]:
-    """The user's home, and what an inventory says of the host. Who is left at the end is ended."""
+def ssh_host(*, root: bool = False) -> Iterator[tuple[Path, str]]:
+    """The user's home, and what an inventory says of the host; with ``root`` the user is root by another name. Who is
+    left at the end is ended."""
     # Not in pytest's directories: they are root's alone.
     with tempfile.TemporaryDirectory(prefix="vessel-ssh-") as name:
         directory, home = Path(name), Path(name, "home")
         directory.chmod(0o755)
-        _run("useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", "--password", "*", USER)
+        who = ["--non-unique", "--uid", "0", "--gid", "0"] if root else []
+        _run(
+            "useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", "--password", "*", *who, USER
+        )
         try:
             _furnish(directory, home)
             with _server(directory) as port:

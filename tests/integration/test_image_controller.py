@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,9 +130,52 @@ def test_over_ssh_as_a_user_who_becomes_root(far: Play, pipelining: str) -> None
 def test_a_failure_leaves_nothing(far: Play) -> None:
     (far.directory / "files/no.tar").write_text("this is no tar" * 1000)
     assert far.run(image(source="archive", src="no.tar"), fails=True) == ["fatal"]
-    assert re.search(r"0-no\.tar is not a tar archive", far.said)
+    assert "Module failed: no.tar is not a tar archive" in far.said
     assert (far.sent("no.tar"), far.left()) == (1, [])
     assert Store(far.place.paths).names() == []
+
+
+def test_a_context_is_sent_once(near: Play) -> None:
+    """Its content counts, and not its times; what its ignore file leaves out is not sent."""
+    near.run(image("base", cmd=["/word"]))
+    store = Store(near.place.paths)
+    context = near.directory / "files/context"
+    (context / "deep").mkdir(parents=True)
+    (context / "deep/word").write_text("deep")
+    (context / "word").symlink_to("deep/word")
+    (context / "noise.log").write_text("x" * 100)
+    (context / ".dockerignore").write_text("*.log\nDockerfile\n")
+    (context / "Dockerfile").write_text("FROM base\nCOPY deep/word /word\nCOPY . /all\n")
+    task = {"vessel.host.image": {"name": "app", "src": "context", "containerfile": "Dockerfile"}}
+
+    def sent() -> int:
+        return len(re.findall(r"PUT \S*/vessel-context-\S*\.tar TO ", near.said))
+
+    def word(name: str) -> str:
+        layers = store.directories(store.need(f"{name}:latest"))
+        return [path.read_text() for path in (Path(layer) / "word" for layer in layers) if path.exists()][-1]
+
+    assert near.run(task, options=("-vvv", "--check", "--diff")) == ["changed"]
+    assert sent() == 0
+    assert near.run(task, task) == ["changed", "ok"]
+    assert (sent(), near.left(), word("app")) == (1, [], "deep")
+    top = Path(store.directories(store.need("app:latest"))[-1]) / "all"
+    assert sorted(os.listdir(top)) == [".dockerignore", "deep", "word"]
+    os.utime(context / "deep/word", (1, 1))
+    (context / "noise.log").write_text("y")
+    assert near.run(task) == ["ok"]
+    (context / "deep/word").write_text("new!")
+    assert near.run(task, task) == ["changed", "ok"]
+    assert (sent(), word("app")) == (1, "new!")
+    last = {"src": "context", "containerfile": "Dockerfile"}
+    made = {**last, "target": "first"}
+    same = {"vessel.host.stack": {"name": "s", "images": {"twin": made, "other": last}}}
+    (context / "Dockerfile").write_text("FROM base AS first\nCOPY deep/word /word\nFROM base AS last\n")
+    assert near.run(same) == ["changed"]
+    assert (sent(), word("twin"), word("other")) == (1, "new!", "one")
+    again = {"vessel.host.image": {"name": "twin3", **made}}
+    assert near.run(again) == ["changed"]
+    assert (sent(), word("twin3")) == (0, "new!")
 
 
 def test_a_stacks_images(near: Play) -> None:
@@ -151,6 +195,11 @@ def test_a_stacks_images(near: Play) -> None:
         ({"src": "no.tar"}, "src: 'no.tar' is not on the controller; it was looked for as {}/files/no.tar, {}/no.tar"),
         ({"src": "/no/such.tar"}, "src: '/no/such.tar' is not on the controller; it was looked for as /no/such.tar"),
         ({"src": "{}/files"}, "src: '{}/files' is a directory; give a tar file"),
+        ({"containerfile": "x"}, "src: '{}/files/one.tar' is no directory; with containerfile it is the context"),
+        (
+            {"src": "{}/files", "containerfile": "x"},
+            "containerfile: '{}/files/x' can't be read on the controller: No such file or directory",
+        ),
         ({"path": "/a.tar"}, "src: 'one.tar' can't be with path"),
         ({"source": "template", "template": "busybox"}, "src: 'one.tar' can't be with source: template"),
         ({"source": "rootfs", "archive_name": "x"}, "archive_name: 'x' can't be with source: rootfs"),

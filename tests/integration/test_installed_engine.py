@@ -135,7 +135,7 @@ def test_nor_where_the_module_breaks_down(place):
     assert "hunter2" not in said
 
 
-@pytest.mark.parametrize("lost", ["vessel", "ansible", f"{PACKAGE}/_converge/parse.py"])
+@pytest.mark.parametrize("lost", ["vessel", "ansible", f"{PACKAGE}/_options/parse.py"])
 def test_what_is_not_whole_is_mended_by_the_next_task(place, lost):
     play(place, [{"vessel.host.container": dict(SLEEPER)}])
     process = place.process("a")

@@ -180,9 +180,8 @@ def test_symlink_in_a_volume_does_not_leave_the_container(place, tmp_path):
 def test_volume_can_not_be_mounted_through_a_symlink_of_the_container(place, tmp_path):
     """Adding a volume live at a path that the container made a link: it lands inside the container's own root."""
     place.sh("prisoner", "rm -rf /way && ln -s /../../../../../../tmp /way")
-    before = Path("/proc/self/mountinfo").read_text().count("\n")
     place.task("container", name="prisoner", volumes=["shared:/shared", f"{tmp_path}:/way/in"])
-    assert Path("/proc/self/mountinfo").read_text().count("\n") == before
+    assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(tmp_path) in line]
     assert place.sh("prisoner", "ls -d /tmp/in") == "/tmp/in"
     place.task("container", name="prisoner", volumes=["shared:/shared"])
 

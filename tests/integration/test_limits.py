@@ -20,7 +20,7 @@ from .options_box import Box, until
 from .options_container import DISK, HUGETLB
 from .warm import TRAP, WarmPlace
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 # It wants a buffer of 100 MB, and has it filled.
 HOG = "dd if=/dev/zero of=/dev/null bs=100M count=1"
 SPIN = "while :; do :; done"

@@ -546,3 +546,14 @@ def test_a_live_change_that_fails_is_taken_back(shared: WarmPlace, box: Box) -> 
     assert box.proc("mountinfo").count(" /v ") == 1
     assert box.addresses()[0].startswith(f"{NET}1.")
     assert not shared.task("container", check=True, name="box")["changed"]
+
+
+@pytest.mark.parametrize("args", [{"env": {"A": "1"}}, {"image": "other"}, {"restart": True}, {"state": "absent"}])
+def test_who_is_started_anew_or_goes_is_told_before(box: Box, tmp_path: Path, args: dict[str, Any]) -> None:
+    """A database that is killed has to mend itself when it starts."""
+    box.place.task("image", name="other", source="template", template="busybox", cmd=["sleep", "1"])
+    command = "trap 'echo bye >>/v/said; exit 0' TERM; echo up >>/v/said; while :; do sleep 0.05; done"
+    box.make(volumes=[f"{tmp_path}:/v"], command=["sh", "-c", command], network_mode="none")
+    until((tmp_path / "said").exists)
+    box.place.task("container", name="box", **args)
+    assert (tmp_path / "said").read_text().split()[:2] == ["up", "bye"]

@@ -13,15 +13,13 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.vessel.host.plugins.doc_fragments.installation import ModuleDocFragment
-from ansible_collections.vessel.host.plugins.module_utils._converge import (
-    container_options,
-    image_options,
-    network_options,
-    prune,
-    stack_options,
-    volume_options,
-)
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option
+from ansible_collections.vessel.host.plugins.module_utils._converge import draining, prune
+from ansible_collections.vessel.host.plugins.module_utils._options import container as container_options
+from ansible_collections.vessel.host.plugins.module_utils._options import image as image_options
+from ansible_collections.vessel.host.plugins.module_utils._options import network as network_options
+from ansible_collections.vessel.host.plugins.module_utils._options import stack as stack_options
+from ansible_collections.vessel.host.plugins.module_utils._options import volume as volume_options
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Option
 
 # They fill the table.
 from . import options_build, options_container, options_image, options_resources  # noqa: F401 # pylint: disable=unused-import
@@ -36,6 +34,7 @@ RECORDS: dict[str, tuple[Option, ...]] = {
     "image": (*image_options.OPTIONS, *image_options.DIRECTIVES),
     "stack": stack_options.OPTIONS,
     "prune": prune.OPTIONS,
+    "drain": draining.OPTIONS,
     **{
         name: import_module(f"ansible_collections.vessel.host.plugins.modules.{name}").OPTIONS
         for name in ("container_exec", "container_copy", "container_logs", "volume_info")
@@ -53,6 +52,7 @@ OWN_TESTS = {
         "max_disruption": "test_options_actions.test_max_disruption",
         "pull": "test_options_registry.test_pull_of_a_container",
     },
+    "volume": {"break_lease": "test_volume_moves.test_a_lease_is_broken_for_a_host_that_is_known_to_be_off"},
     "stack": {
         "name": "test_options_stack.test_containers_and_name",
         "containers": "test_options_stack.test_containers_and_name",
@@ -62,9 +62,17 @@ OWN_TESTS = {
         "volumes": "test_options_stack.test_images_networks_volumes",
         "state": "test_options_stack.test_state",
         "prune": "test_options_stack.test_prune",
+        "revision": "test_options_stack.test_history",
+        "history_limit": "test_options_stack.test_history",
         "recreate": "test_options_stack.test_recreate",
         "max_disruption": "test_options_stack.test_max_disruption",
         "wait_timeout": "test_options_stack.test_wait_timeout",
+        "compose": "test_compose.test_an_application_and_its_database",
+        "compose_env": "test_compose.test_configs",
+        "compose_env_files": "test_compose.test_files_that_are_somewhere_else",
+        "compose_profiles": "test_compose.test_anchors_profiles_and_one_that_ends",
+        "compose_project_directory": "test_compose.test_files_that_are_somewhere_else",
+        "compose_target_directory": "test_compose.test_what_is_built_here",
     },
     "image": {
         "pull": "test_options_registry.test_pull",
@@ -86,9 +94,11 @@ OWN_TESTS = {
         "device_nodes": "test_options_registry.test_device_nodes",
         "src": "test_image_controller.test_a_file_is_sent_once",
     },
+    "stack_info": {"name": "test_options_stack.test_history"},
     "image_export": dict.fromkeys(("name", "path", "format", "compress", "force"), "test_options_registry.test_export"),
     "prune": dict.fromkeys(prune.KINDS, "test_options_actions.test_prune"),
     "engine": {"state": "test_options_actions.test_engine"},
+    "drain": dict.fromkeys(("state", "stop"), "test_drain.test_what_runs_stops_in_order_and_comes_back"),
 }
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import BY_NAME
-from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Cost
+from ansible_collections.vessel.host.plugins.module_utils._options.container import BY_NAME
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Cost
 
 from . import options_container  # noqa: F401 # pylint: disable=unused-import # it fills the table
 from .options_box import Box
@@ -63,7 +63,7 @@ def refused(box: Box, row: Row) -> None:
 
 def change(box: Box, given: Given) -> None:
     """Told beforehand with its cost, and costing no more."""
-    upper = box.place.home("containers", "box") / "upper"
+    upper = Path(box.place.paths.home("box"), "upper")
     (upper / "written").touch()
     process = box.process
     told = box.place.quartet("container", {"name": "box", **given.args})[0]

@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,22 @@ def test_pull_of_a_container(place: WarmPlace, registry: Registry, box: Box) -> 
     assert never["msg"] == f"no such image: {name} (pull: never forbids to fetch it)"
 
 
+def test_pull_of_a_container_whose_stack_says_how_the_registry_is_reached(place: WarmPlace, registry: Registry) -> None:
+    about = args(registry)
+    name = about.pop("name")
+    box = {"image": name, "network_mode": "none", "command": ["sh", "-c", TRAP], "pull": "always"}
+    body = {"name": "set", "images": {name: about}, "containers": {"box": box}}
+    try:
+        place.quartet("stack", body)
+        publish(registry, "one", "two")
+        place.quartet("stack", body)
+        publish(registry, "one", "three")
+        place.quartet("stack", {**body, "containers": {"box": {**box, "pull": "missing"}}}, "nnnn")
+    finally:
+        place.task("stack", name="set", state="absent")
+    assert word(place, name) == "two"
+
+
 def test_a_base_is_pulled(place: WarmPlace, registry: Registry) -> None:
     base = args(registry)
     built = {"name": "thing", "from": base.pop("name"), "layers": [{"copy": {"content": "x", "dest": "/x"}}], **base}
@@ -191,7 +208,7 @@ def test_push(place: WarmPlace, registry: Registry, tmp_path: Path) -> None:
         refused = place.task("image", fails=True, push=True, **there)
         assert refused["msg"].startswith("push: True has nothing to push")
     gone = place.task("image", fails=True, push=True, force=True, **{**there, "from": "marked"})
-    assert gone["msg"].startswith(f"image {host}/shop/thing:1: push {host}/shop/thing:1: {host}: ")
+    assert gone["msg"].startswith(f"image {host}/shop/thing:1: push: {host}: ")
 
 
 def test_a_file_is_added_from_an_address(place: WarmPlace, registry: Registry) -> None:
@@ -430,3 +447,32 @@ def test_container_is_committed(place: WarmPlace, box: Box) -> None:
     assert box.proc("cmdline").split("\0")[:2] == ["sleep", "700"]
     refused = place.task("image", fails=True, name="thing", source="container", container="nobody")
     assert refused["msg"] == "container: 'nobody' is no container of this host"
+
+
+def test_an_idle_container_is_the_same_image_whenever_it_is_committed(place: WarmPlace, box: Box) -> None:
+    box.make(image="marked")
+    box.sh("echo made > /made; rm /marker")
+    commit = {"source": "container", "container": "box", "force": True}
+    first = place.task("image", name="thing", **commit)["image"]["id"]
+    time.sleep(1.1)  # a layer's times are in seconds
+    assert place.task("image", name="thing", **commit)["image"]["id"] == first
+
+
+BUSY = """mkdir /busy
+for n in 1 2 3; do
+    (i=0; while :; do
+        i=$((i+1)); mkdir -p /busy/$n/$i/d; echo $i > /busy/$n/$i/d/f; ln -s f /busy/$n/$i/d/l
+        mv /busy/$n/$i /busy/$n/moved$i; rm -rf /busy/$n/moved$((i-9)); ln -sfn /etc /busy/$n/d; rm /busy/$n/d
+        dd if=/dev/zero of=/busy/t$n bs=1k count=$((i%300)); done) > /dev/null 2>&1 &
+done
+for i in $(seq 300); do mkdir -p /busy/many$i; echo $i > /busy/many$i/f; done"""
+
+
+def test_a_container_that_writes_meanwhile_is_committed(place: WarmPlace, box: Box) -> None:
+    box.make(image="marked")
+    box.sh(BUSY)
+    for dummy in range(10):
+        place.task("image", name="thing", source="container", container="box", force=True)
+    box.remove()
+    box.make(image="thing")
+    assert box.read("/busy/many300/f") == "300\n"

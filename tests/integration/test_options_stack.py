@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._options.container import OPTIONS
 
 from . import cgroup_words
 from .options_box import Box
@@ -106,6 +106,23 @@ def test_prune(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
     shared.quartet("stack", stack(containers={"box": PLAIN}, prune=True))
     assert running(shared) == ["box"]
     assert not os.path.exists(f"/sys/class/net/{shared.paths.link('br', 'thing')}")
+
+
+def test_history(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
+    """state: rolled_back, revision, history_limit and what stack_info tells of them."""
+    for memory in ("32m", "48m", "64m"):
+        shared.task("stack", **stack(containers={"box": {**PLAIN, "memory": memory}}, history_limit=2))
+    process = pair[0].process
+    for revision, memory in ((None, 48), (1, 32), (3, 64)):
+        shared.quartet("stack", stack(state="rolled_back", revision=revision, history_limit=2))
+        assert pair[0].limit("memory", "memory.limit_in_bytes") == str(memory << 20)
+    assert pair[0].process == process
+    (told,) = shared.task("stack_info", name="set")["stacks"]
+    assert [one["revision"] for one in told["revisions"]] == [1, 2, 3]
+    shared.task("stack", **stack(containers={"box": {**PLAIN, "memory": "64m"}}, history_limit=1))
+    (told,) = shared.task("stack_info", name="set")["stacks"]
+    assert [one["revision"] for one in told["revisions"]] == [2, 3]
+    assert shared.task("stack_info", name="nobody")["stacks"] == []
 
 
 def test_recreate(shared: WarmPlace, pair: tuple[Box, Box]) -> None:
@@ -211,6 +228,8 @@ EVERYTHING: dict[str, Any] = {
     "healthcheck": {"test": "true", "interval": "1m"},
     "stop_signal": "SIGTERM",
     "stop_timeout": "3s",
+    "update_order": "stop_first",  # as is said, for a static address and a device could not be twice
+    "drain_timeout": "5s",
     "init": True,
     "secrets": [{"name": "key", "content": "one", "mode": "0440", "gid": 20}],
     "log_driver": "file",

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import pytest
 from ansible_collections.vessel.host.tests import leftovers
 
 from .options_box import Box, answers, until
+from .power import reboot, restore, supervisor
 from .warm import NET, PORT, TRAP, WarmPlace
 
 pytestmark = pytest.mark.root
@@ -151,7 +151,7 @@ def test_pain_06_a_new_image_of_the_same_name_is_noticed(shared: WarmPlace, box:
     shared.task("image", name="thing", **{"from": "bb", "layers": [{"run": "echo one > /version"}]})
     box.make(image="thing")
     shared.task("image", name="thing", **{"from": "bb", "layers": [{"run": "echo two > /version"}]})
-    told = shared.quartet("container", {"name": "box"})[0]
+    told = shared.quartet("container", {"name": "box", "image": "thing"})[0]
     assert told["actions"] == ["container box: set image (recreate)"]
     assert box.read("/version") == "two\n"
     box.remove()
@@ -429,13 +429,6 @@ def test_pain_21_secrets_are_idempotent_and_nowhere(shared: WarmPlace, box: Box)
     assert not Path(memory, "box").exists()
 
 
-def supervisor(place: WarmPlace) -> int:
-    with socket.socket(socket.AF_UNIX) as peer:
-        peer.connect(place.paths.monitor_socket)
-        peer.sendall(b'{"id": 1, "op": "ping"}\n')
-        return int(json.loads(peer.makefile().readline())["pid"])
-
-
 # after a reboot
 
 
@@ -450,37 +443,6 @@ def host(tmp_path: Path) -> Iterator[WarmPlace]:
         for name in place.task("stack", name="s", state="absent")["containers"]:
             place.task("container", name=name, state="absent")
         place.remove()
-
-
-def reboot(place: WarmPlace) -> None:
-    """What is left of an installation when the kernel begins anew: its store, and nothing of /run or of the kernel."""
-    paths = place.paths
-    pids = [supervisor(place), *(int(pid) for file in Path(f"/sys/fs/cgroup/pids/{paths.prefix}").glob("*/cgroup.procs")
-                                 for pid in file.read_text().split())]  # fmt: skip
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-    for network in [entry["bridge"] for entry in place.task("network_info")["networks"]]:
-        subprocess.run(["ip", "link", "delete", network], check=True, timeout=20)
-    subprocess.run(["nft", "delete", "table", "inet", paths.nft_table], check=True, timeout=20)
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split()[4]
-        if point.startswith((f"{place.root}/", f"/run/netns/{paths.prefix}-")):
-            subprocess.run(["umount", "-l", point], check=True, timeout=20)
-    for pinned in Path("/run/netns").glob(f"{paths.prefix}-*"):
-        pinned.unlink()
-    groups = sorted(Path("/sys/fs/cgroup").glob(f"*/{paths.prefix}/**/"), key=lambda path: -len(path.parts))
-    for group in groups:
-        until(lambda group=group: not group.exists() or not (group / "cgroup.procs").read_text())
-        group.rmdir()
-    subprocess.run(["rm", "-rf", "--one-file-system", paths.run], check=True, timeout=20)
-
-
-def restore(place: WarmPlace) -> subprocess.CompletedProcess[str]:
-    """What a unit or an init script runs at boot."""
-    return subprocess.run(
-        [f"{place.paths.bin}/vessel", "restore"], capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def test_pain_22_after_a_reboot_all_runs_that_is_to_run(host: WarmPlace) -> None:
@@ -515,6 +477,21 @@ def test_pain_22_after_a_reboot_all_runs_that_is_to_run(host: WarmPlace) -> None
     assert until(lambda: answers(PORT + 4))
     unchanged(host, "stack", name="s", containers=containers)
     assert restore(host).stdout == ""  # a second time there is nothing to do
+
+
+def test_pain_22_a_declared_address_is_nobody_else_s_after_a_reboot(host: WarmPlace) -> None:
+    """Those that come before it by name, and get any address, do not get that one."""
+    plain = {"image": "bb", "networks": ONE}
+    host.task("container", name="first", **plain)
+    address = Box(host, "first").addresses()[0]
+    host.task("container", name="first", state="absent")
+    declared = {"image": "bb", "networks": [{"name": "one", "ipv4_address": address}]}
+    host.task("stack", name="s", containers={"zz": declared})
+    host.task("stack", name="s", containers={"zz": declared, **{f"a{number}": plain for number in range(3)}})
+    reboot(host)
+    done = restore(host)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Box(host, "zz").addresses() == [address]
 
 
 def test_pain_22_one_that_can_t_come_back_keeps_no_other(host: WarmPlace) -> None:

@@ -44,7 +44,7 @@ def web(place: WarmPlace, port: str, **more: Any) -> dict[str, Any]:
     return place.task("container", **{**SERVES, "published_ports": [port], **more})
 
 
-@pytest.mark.parametrize("text", [f"{PORT}:80", f"127.0.0.1:{PORT}:80"])
+@pytest.mark.parametrize("text", [f"{PORT}:80", f"127.0.0.1:{PORT}:80"], ids=["all", "one"])
 def test_a_port_that_the_other_publishes(places: list[WarmPlace], text: str) -> None:
     one, two = places
     web(one, f"{PORT}:80")

@@ -28,22 +28,18 @@ OUTSIDE6, HOST6 = "2001:db8::2", "2001:db8::1"
 TIMEOUT = 1.0
 
 
-class World:
-    """``host`` and ``outside`` are names of namespaces, as those of containers are."""
+class Places:
+    """Namespaces by short names, and who serves and asks in them."""
 
     def __init__(self) -> None:
         self.tag = f"vt{os.getpid()}"
-        self.table = "world"
         self.servers: list[int] = []
-        self.networks: dict[str, Network] = {}
-        self.wires: dict[str, list[Wire]] = {}
-        self.targets: list[Target] = []
+        self.made: list[str] = []
         self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        for name in ("host", "outside"):
-            sandbox.create(self.path(name))
-        self.enter("host")
-        self.rtnl = Rtnl()
-        self._uplink()
+
+    def make(self, name: str) -> None:
+        sandbox.create(self.path(name))
+        self.made.append(name)
 
     def path(self, name: str) -> str:
         return f"/run/netns/{self.tag}-{name}"
@@ -56,6 +52,65 @@ class World:
     def ip(self, *words: str, where: str = "host") -> str:
         command = ["ip", "-n", f"{self.tag}-{where}", *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def serve(self, name: str, where: str, port: int, protocol: str = "tcp", host: str = "::") -> None:
+        """A process in the namespace that tells ``name`` to whoever asks."""
+        ready, told = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(told)
+            assert os.read(ready, 1) == b"y"
+            os.close(ready)
+            self.servers.append(pid)
+            return
+        try:
+            self.enter(where)
+            _serve(name.encode(), host, port, protocol, lambda: os.write(told, b"y"))
+        finally:
+            os._exit(1)
+
+    def fetch(
+        self, where: str, address: str, port: int = 80, protocol: str = "tcp", *, patience: float = TIMEOUT
+    ) -> str:
+        """ "WHO PEER": who answers, and as whom it saw us; empty when nobody does within ``patience`` seconds."""
+        kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]
+        with namespaces.inside(self.path(where)):
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+        with sock:
+            sock.settimeout(patience)
+            try:
+                sock.connect((address, port))
+                if protocol == "udp":
+                    sock.send(b"?")
+                return sock.recv(200).decode()
+            except OSError:
+                return ""
+
+    def close(self) -> None:
+        for pid in self.servers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        namespaces.setns(self.home, namespaces.CLONE_NEWNET)
+        os.close(self.home)
+        for name in reversed(self.made):
+            sandbox.delete(self.path(name))
+
+
+class World(Places):
+    """``host`` and ``outside`` are names of namespaces, as those of containers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = "world"
+        self.networks: dict[str, Network] = {}
+        self.wires: dict[str, list[Wire]] = {}
+        self.targets: list[Target] = []
+        for name in ("host", "outside"):
+            self.make(name)
+        self.enter("host")
+        self.rtnl = Rtnl()
+        self._uplink()
 
     def _uplink(self) -> None:
         self.ip("link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", f"{self.tag}-outside")
@@ -87,7 +142,7 @@ class World:
 
     def container(self, name: str, *networks: str, number: int = 0, serves: Iterable[int] = (80,)) -> None:
         """Attached to the networks in their order, and it tells its name to whoever connects to its ports."""
-        sandbox.create(self.path(name))
+        self.make(name)
         self.wires[name] = []
         routed = False
         for index, each in enumerate(networks):
@@ -131,49 +186,9 @@ class World:
     def firewall(self) -> None:
         nftables.apply(self.rules())
 
-    def serve(self, name: str, where: str, port: int, protocol: str = "tcp", host: str = "::") -> None:
-        """A process in the namespace that tells ``name`` to whoever asks."""
-        ready, told = os.pipe()
-        pid = os.fork()
-        if pid:
-            os.close(told)
-            assert os.read(ready, 1) == b"y"
-            os.close(ready)
-            self.servers.append(pid)
-            return
-        try:
-            self.enter(where)
-            _serve(name.encode(), host, port, protocol, lambda: os.write(told, b"y"))
-        finally:
-            os._exit(1)
-
-    def fetch(
-        self, where: str, address: str, port: int = 80, protocol: str = "tcp", *, patience: float = TIMEOUT
-    ) -> str:
-        """ "WHO PEER": who answers, and as whom it saw us; empty when nobody does within ``patience`` seconds."""
-        kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]
-        with namespaces.inside(self.path(where)):
-            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
-        with sock:
-            sock.settimeout(patience)
-            try:
-                sock.connect((address, port))
-                if protocol == "udp":
-                    sock.send(b"?")
-                return sock.recv(200).decode()
-            except OSError:
-                return ""
-
     def close(self) -> None:
-        for pid in self.servers:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
         self.rtnl.close()
-        namespaces.setns(self.home, namespaces.CLONE_NEWNET)
-        os.close(self.home)
-        for name in (*self.wires, "outside", "host"):
-            sandbox.delete(self.path(name))
+        super().close()
 
 
 def _serve(name: bytes, host: str, port: int, protocol: str, ready: object) -> None:

@@ -18,33 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.vessel.host.tests import podman_settings
 
 TIMEOUT = 120
 NEEDED = ("docker-registry", "skopeo", "umoci", "podman", "buildah", "htpasswd", "openssl")
 needs_peers = pytest.mark.skipif(
     not all(map(shutil.which, NEEDED)), reason=f"one of {', '.join(NEEDED)} is not installed"
 )
-CONTAINERS_CONF = """\
-[containers]
-default_ulimits = []
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "runc"
-static_dir = "{root}/static"
-tmp_dir = "{root}/tmp"
-volume_path = "{root}/volumes"
-[engine.runtimes]
-runc = ["/usr/sbin/runc"]
-[network]
-network_config_dir = "{root}/networks"
-"""
-STORAGE_CONF = """\
-[storage]
-driver = "vfs"
-graphroot = "{root}/graph"
-runroot = "{root}/run"
-"""
 
 
 def run(*words: Any, env: dict[str, str] | None = None, check: bool = True) -> str:
@@ -138,12 +118,9 @@ class Peers:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir()
-        for name, text in (("containers.conf", CONTAINERS_CONF), ("storage.conf", STORAGE_CONF)):
-            (root / name).write_text(text.format(root=root))
         (root / "auth.json").write_text("{}")
         self.env = {
-            "CONTAINERS_CONF": str(root / "containers.conf"),
-            "CONTAINERS_STORAGE_CONF": str(root / "storage.conf"),
+            **podman_settings.write(root, driver="vfs"),
             "REGISTRY_AUTH_FILE": str(root / "auth.json"),
             "TMPDIR": str(root),
             "HOME": str(root),

@@ -125,6 +125,28 @@ def test_a_step_is_done_once(store, built):
     assert built(*steps, cmd=["sh"]).layers == one.layers
 
 
+def test_a_cached_builds_image_is_foreseen(store, base, host, tmp_path):
+    """Stages, layers that change nothing and options go into the id as build() has it."""
+    (tmp_path / "file").write_text("content")
+    first = [{"run": "echo 1 > /1"}, {"workdir": "/bin"}, {"env": {"A": "b"}}]
+    second = [{"copy": {"src": str(tmp_path / "file"), "dest": "/f/"}}, {"workdir": "/srv/app"}, {"run": "echo 2 > 2"}]
+
+    def stages():
+        made = [compiled(layers, host, lambda name, option: store.need(name)) for layers in (first, second)]
+        return [Stage(base, made[0]), Stage(0, made[1])]
+
+    assert make.foreseen(store, stages(), {"cmd": ["sh"]}) == ""
+    kept = set(os.listdir(store.layers)), store.names()
+    image = make.build(store, "app:1", stages(), {"cmd": ["sh"]}, run)
+    assert kept != (set(os.listdir(store.layers)), store.names())
+    kept = set(os.listdir(store.layers)), store.names()
+    assert make.foreseen(store, stages(), {"cmd": ["sh"]}) == image.id
+    assert make.foreseen(store, stages(), {"cmd": ["ls"]}) not in ("", image.id)
+    assert (set(os.listdir(store.layers)), store.names()) == kept  # who looks makes nothing
+    second[0]["copy"]["dest"] = "/g/"
+    assert make.foreseen(store, stages(), {"cmd": ["sh"]}) == ""
+
+
 def test_a_failed_step_leaves_those_before(store, built, planned):
     with pytest.raises(StoreError, match="step 2: exit 3 failed"):
         built({"run": "echo 1 > /1"}, {"run": "exit 3"})

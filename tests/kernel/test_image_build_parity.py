@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import building, steps
+from ansible_collections.vessel.host.plugins.module_utils._converge.image import building, steps
 from ansible_collections.vessel.host.plugins.module_utils._image import template
 from ansible_collections.vessel.host.plugins.module_utils._image.archive import save
 from ansible_collections.vessel.host.plugins.module_utils._image.build import make

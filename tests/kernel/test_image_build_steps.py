@@ -20,14 +20,14 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import images
-from ansible_collections.vessel.host.plugins.module_utils._converge.image_options import DIRECTIVES, OPTIONS
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
+from ansible_collections.vessel.host.plugins.module_utils._converge.image import images
 from ansible_collections.vessel.host.plugins.module_utils._errors import VesselError
 from ansible_collections.vessel.host.plugins.module_utils._image.archive import save
 from ansible_collections.vessel.host.plugins.module_utils._image.progress import Progress
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
 from ansible_collections.vessel.host.plugins.module_utils._kernel.process import start_time
+from ansible_collections.vessel.host.plugins.module_utils._options.image import DIRECTIVES, OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._options.record import parse_options
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 from ansible_collections.vessel.host.tests.patience import patient
 
@@ -384,6 +384,17 @@ def test_a_secret_that_is_not_there(base, tmp_path):
     assert message == "layers[0]: 'none' needs the secret 'none'; give it in secrets"
     missing = image(base, {"run": "true", "secrets": ["s"]}, secrets=[{"id": "s", "src": str(tmp_path / "none")}])
     assert missing["msg"].startswith("secrets[0].src: ")
+
+
+def test_a_step_that_misses_a_secret_says_how_to_give_it(base):
+    text = "FROM base\nRUN {}cat /run/secrets/none\n"
+    optional = refused(base, text.format("--mount=type=secret,id=none "))
+    assert optional.endswith("No such file or directory (it ran without the secret none; give it in secrets)")
+    result = image(base, {"run": "cat /run/secrets/none"}, secrets=[{"id": "none", "value": "there"}])
+    assert result["msg"].endswith("No such file or directory (the step itself has to ask for the secret none)")
+    assert (result["changed"], result["actions"]) == (False, [])
+    other = image(base, {"run": "cat /nothing"}, secrets=[{"id": "none", "value": "there"}])
+    assert other["msg"].endswith("No such file or directory")
 
 
 def test_a_killed_step_leaves_no_secret(base):

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gzip
 import io
 import json
 import os
+import random
 import shutil
 import stat
 import struct
@@ -17,7 +19,7 @@ import subprocess
 import tarfile
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError
+from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError, VesselError
 from ansible_collections.vessel.host.plugins.module_utils._image import layer, pack
 from ansible_collections.vessel.host.plugins.module_utils._image.copy import OVERLAY_OPTIONS
 from ansible_collections.vessel.host.plugins.module_utils._kernel.overlay import open_overlay
@@ -315,17 +317,27 @@ HOSTILE = [
     ([entry("x", uid=-1)], "owner -1:0"),
     ([entry("x", pax_headers={"uid": str(2**32 - 1)})], "owner 4294967295:0"),
     ([entry("x", pax_headers={"mtime": str(10**30)})], "a time or a target that can't be"),
+    ([folder("x", pax_headers={"mtime": "nan"})], "a time or a target that can't be"),
+    ([folder("x", pax_headers={"mtime": "9" * 30})], "a time that can't be"),
+    ([folder("x", uid=-1)], "owner -1:0"),
+    ([folder("x"), folder("x/y"), link("x", "OUTSIDE"), folder("x/y")], "leads through 'x', which is no directory"),
 ]
+
+
+def aimed(entries, outside):
+    """The entries, with links to that directory."""
+    found = [(copy.copy(member), data) for member, data in entries]
+    for member, _data in found:
+        member.linkname = member.linkname.replace("OUTSIDE", str(outside))
+    return found
 
 
 @pytest.mark.parametrize(("entries", "sentence"), HOSTILE, ids=lambda value: value if isinstance(value, str) else "")
 def test_hostile_entries_are_refused_and_touch_nothing(empty, outside, entries, sentence):
     before = listing(str(outside))
-    for member, _data in entries:
-        member.linkname = member.linkname.replace("OUTSIDE", str(outside))
     kind = tarfile.GNU_FORMAT if "-1" in sentence else tarfile.PAX_FORMAT
     with pytest.raises(StoreError) as caught:
-        unpacked(tar(*entries, kind=kind), empty)
+        unpacked(tar(*aimed(entries, outside), kind=kind), empty)
     assert sentence in caught.value.message
     assert "\n" not in str(caught.value)
     assert listing(str(outside)) == before
@@ -361,6 +373,59 @@ def test_devices_only_when_asked(empty):
     assert listing(str(empty))["null"][:1] == ("crw-rw-rw-",)
     with pytest.raises(StoreError, match="holds the device 'gone'"):
         unpacked(tar(entry("gone", tarfile.CHRTYPE)), empty, devices=layer.MAKE)
+
+
+# Offset and size: names, numbers, kind, devices, prefix, stretches of a sparse file.
+FIELDS = ((0, 100), (100, 8), (108, 8), (124, 12), (136, 12), (156, 1), (157, 100), (329, 8), (345, 155), (386, 12),
+          (482, 13))  # fmt: skip
+
+
+def mutated(data, chance):
+    """A tar in which some bytes, fields and blocks are others; most of its headers still have the sum that they say."""
+    data = bytearray(data)
+    for _turn in range(chance.choice((1, 1, 2, 3, 8))):
+        at, block = chance.randrange(len(data)), chance.randrange(0, len(data), 512)
+        how = chance.randrange(4)
+        if how == 0:
+            data[at] = chance.choice(b"0123456789\0 \n=,-./xgLKS\x80\xff")
+        elif how == 1 and len(data) > 2048:
+            del data[at : at + chance.choice((1, 100, 512, 1024))]
+        elif how == 2:
+            data[at // 512 * 512 : at // 512 * 512] = data[block : block + 512 * chance.choice((1, 2, 3))]
+        else:
+            field, size = chance.choice(FIELDS)
+            value = chance.choice(
+                (b"7" * size, b"\xff" * size, bytes(size), b"..", b"a/../../b", b"\x80" + b"\xff" * 9)
+            )
+            data[block + field : block + field + min(size, len(value))] = value[:size]
+    for at in range(0, len(data) - 511, 512):
+        if data[at + 257 : at + 262] == b"ustar" and chance.random() < 0.9:
+            data[at + 148 : at + 156] = b" " * 8
+            data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_a_tar_is_it_is_a_layer_or_a_sentence(tmp_path, seed):
+    chance = random.Random(seed)
+    plain = [entry("d/f", data=b"x" * 700), hard("h", "d/f"), link("s", "d"), entry(".wh.gone"), folder("e/f")]
+    long = [entry("l" * 150, data=b"z"), link("m", "t" * 150)]
+    extended = [entry("x", data=b"q", pax_headers={"mtime": "1.5", **xattrs(user__a=b"b")}), folder("y", uid=3000000)]
+    seeds = [tar(*plain, kind=tarfile.USTAR_FORMAT), tar(*plain, *long, kind=tarfile.GNU_FORMAT),
+             tar(*plain, *long, *extended)]  # fmt: skip
+    for number in range(60):
+        data = mutated(chance.choice(seeds), chance)
+        path = tmp_path / str(number)
+        path.mkdir()
+        try:
+            unpacked(data, path, devices=chance.choice((layer.REFUSE, layer.SKIP, layer.MAKE)), limit=1 << 24)
+        except VesselError as error:
+            said = str(error)
+        else:
+            said = "a layer"
+        assert "\n" not in said
+        shutil.rmtree(path)
+    assert os.listdir(tmp_path) == []
 
 
 # damaged

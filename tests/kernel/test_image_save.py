@@ -9,14 +9,17 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._converge.image import exports
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, OptionError, StoreError
 from ansible_collections.vessel.host.plugins.module_utils._image import archive, config
 from ansible_collections.vessel.host.plugins.module_utils._image.directory import key
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
+from ansible_collections.vessel.host.plugins.module_utils._kernel import mount
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 from ..image_tars import docker_archive, entry, folder, hard, link, listing, tar
@@ -236,6 +239,118 @@ def test_an_empty_directory_becomes_the_layout(store, image, other, tmp_path):
     (tmp_path / "saved").mkdir()
     archive.save(store, image, str(tmp_path / "saved"), "oci")
     assert archive.load(other, str(tmp_path / "saved"), "y:1").id == image.id
+
+
+def test_an_empty_directory_behind_a_symlink_too(store, image, other, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to("there")
+    archive.save(store, image, str(tmp_path / "out"), "oci")
+    assert (tmp_path / "out").is_symlink()
+    assert archive.load(other, str(tmp_path / "there"), "x:1").id == image.id
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """An empty file system, as one of a disk looks."""
+    path = tmp_path / "mounted"
+    path.mkdir()
+    mount.mount("vessel-test", str(path), "tmpfs", 0, "size=16m")
+    (path / "lost+found").mkdir()
+    yield path
+    mount.umount2(str(path), mount.MNT_DETACH)
+
+
+def test_an_empty_mount_point_gets_the_layout(store, image, put, other, mounted):
+    """No directory can be renamed to it."""
+    archive.save(store, image, str(mounted), "oci")
+    assert os.path.ismount(mounted)
+    assert sorted(os.listdir(mounted)) == ["blobs", "index.json", "lost+found", "oci-layout"]
+    assert archive.load(other, str(mounted), "x:1").id == image.id
+    archive.save(store, put([TOP], name="y:2"), str(mounted), "oci")
+    assert names(mounted) == ["localhost/x:1", "y:2"]
+
+
+def test_what_a_killed_export_left_in_a_mount_point_is_no_hindrance(store, image, other, mounted):
+    (mounted / "layout.999999.new/blobs").mkdir(parents=True)
+    (mounted / "blobs/sha256").mkdir(parents=True)
+    (mounted / "blobs/sha256" / ("a" * 64)).write_text("left")
+    archive.save(store, image, str(mounted), "oci")
+    assert sorted(os.listdir(mounted)) == ["blobs", "index.json", "lost+found", "oci-layout"]
+    assert not (mounted / "blobs/sha256" / ("a" * 64)).exists()
+    assert archive.load(other, str(mounted), "x:1").id == image.id
+
+
+def exported(store, image, path, form, **more):
+    desired = {"name": image.name, "path": str(path), "format": form, "compress": False, "force": False, **more}
+    plan = exports.plan(store.paths, desired)
+    plan.apply()
+    return bool(plan)
+
+
+@pytest.mark.parametrize("form", FORMS[:2])
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: path.write_text("precious"), "a file of 8 bytes, no archive of images, and is not replaced"),
+        (lambda path: path.write_bytes(tar(entry("manifest.json", data=b'{"name": "a page"}'))), "a file of "),
+        (lambda path: path.write_bytes(tar(entry("index.json", data=b"{}"))), "a file of "),
+        (lambda path: path.symlink_to("nowhere"), "a symlink that leads nowhere, no archive of images"),
+    ],
+)
+def test_a_file_of_something_else_is_replaced_by_force_alone(store, image, other, tmp_path, form, make, what):
+    path = tmp_path / "out"
+    make(path)
+    before = (os.lstat(path).st_ino, os.lstat(path).st_size)
+    with pytest.raises(OptionError) as caught:
+        exported(store, image, path, form)
+    assert str(caught.value).startswith(f"path: '{path}' is {what}")
+    assert str(caught.value).endswith("(choose another path, or set force: true)")
+    assert (os.lstat(path).st_ino, os.lstat(path).st_size) == before
+    assert exported(store, image, path, form, force=True)
+    assert archive.load(other, str(path), "x:1").id == image.id
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_directory_of_something_else_is_never_taken_away(store, image, tmp_path, force):
+    path = tmp_path / "out"
+    path.mkdir()
+    for name in ("a", "b", "c", "d"):
+        (path / name).write_text("precious")
+    with pytest.raises(OptionError) as caught:
+        exported(store, image, path, "oci", force=force)
+    assert str(caught.value) == (
+        f"path: '{path}' is a directory with other things in it than an OCI image layout: a, b, c, … "
+        "(choose an empty directory, or a new one)"
+    )
+    assert sorted(os.listdir(path)) == ["a", "b", "c", "d"]
+
+
+def test_what_an_export_wrote_or_could_have_written_is_replaced(store, image, put, tmp_path):
+    path, newer = tmp_path / "out", put([TOP], name="y:2")
+    path.write_text("")
+    for form in ("oci-archive", "docker-archive", "oci-archive"):
+        assert exported(store, newer, path, form)
+        assert exported(store, image, path, form)
+        assert not exported(store, image, path, form)
+    (tmp_path / "layout").mkdir()
+    assert exported(store, newer, tmp_path / "layout", "oci")
+    assert exported(store, image, tmp_path / "layout", "oci")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))])
+def test_what_is_no_file_is_not_replaced(store, image, tmp_path, form, make):
+    """And nobody waits for a FIFO's writer."""
+    path = tmp_path / "out"
+    make(path)
+    before = os.lstat(path)
+    for there in (path, tmp_path / "link"):
+        if there != path:
+            there.symlink_to("out")
+        desired = {"name": image.name, "path": str(there), "format": form, "compress": False, "force": True}
+        with pytest.raises(OptionError, match=r"^path: '.*(link|out)' is (neither a file nor a directory|a file, and)"):
+            exports.plan(store.paths, desired)
+    assert os.lstat(path) == before
 
 
 def test_a_directory_of_other_things_is_left_alone(store, image, tmp_path):

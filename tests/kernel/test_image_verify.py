@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._errors import StoreError
 from ansible_collections.vessel.host.plugins.module_utils._image import layer, pack
 from ansible_collections.vessel.host.plugins.module_utils._image.apply import apply
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
@@ -209,3 +211,77 @@ def test_nothing_is_changed_by_it(store, put):
     verify(store, image)
     assert Path(store.layer_path(image.layers[0]), "data").stat().st_mtime_ns == before.st_mtime_ns
     assert store.layer_size(image.layers[0])
+
+
+def truncate(path):
+    os.truncate(path, 5)
+
+
+def be_directory(path):
+    path.unlink()
+    path.mkdir()
+
+
+SAYS = [truncate, lambda path: os.truncate(path, 0), lambda path: path.write_text("[]"),
+        lambda path: path.write_text('{"size": "x"}'), lambda path: path.write_text("{}"), be_directory]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", SAYS)
+def test_a_layer_s_record_that_is_damaged_is_found_and_made_anew(store, put, damage):
+    image = put(MARKS)
+    damage(Path(f"{store.layer_path(image.layers[0])}.json"))
+    with pytest.raises(StoreError, match=r"\.json is damaged \(remove") as caught:
+        store.layer_size(image.layers[0])
+    (found,) = verify(store, image)
+    assert (found.digest, found.problem) == (image.layers[0], caught.value.message)
+    store.drop_layers([found.digest])
+    assert put(MARKS).layers == image.layers
+    assert verify(store, image) == []
+
+
+@pytest.mark.parametrize("damage", SAYS)
+def test_nor_does_it_hinder_removal(store, put, damage):
+    image = put(MARKS)
+    damage(Path(f"{store.layer_path(image.layers[0])}.json"))
+    store.untag("x:1")
+    assert store.collect(keep_cache=False) == 0
+    assert not os.path.exists(store.paths.state)
+
+
+@pytest.mark.parametrize("rest", ["nothing", "a file", "a directory"])
+def test_a_layer_whose_directory_has_gone_is_none(store, put, rest):
+    image = put(MARKS)
+    path = Path(store.layer_path(image.layers[0]))
+    shutil.rmtree(path)
+    if rest == "a file":
+        path.write_text("x")
+    if rest == "a directory":
+        be_directory(Path(f"{path}.json"))
+    assert store.whole("x:1") is None
+    with pytest.raises(StoreError, match=r"^image x:1: its layer sha256:[0-9a-f]+ is not in the store \(make it again"):
+        store.directories(image)
+    assert put(MARKS) == image
+    assert verify(store, image) == []
+
+
+@pytest.mark.parametrize("text", ["{}", '{"layer": 7}', '{"layer": "x"}', "[", ""])
+def test_a_key_that_is_damaged_is_of_no_use_and_no_hindrance(store, put, text):
+    image = put(MARKS)
+    store.set_key("a" * 64, image.layers[0])
+    Path(f"{store.keys_dir}/{'a' * 64}").write_text(text)
+    assert store.layer_for("a" * 64) == ""
+    store.collect()
+    assert not os.path.exists(store.keys_dir)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"name": "x:1"}', '{"name": "x:1", "id": 7, "key": "", "created": ""}', "["])
+def test_a_name_that_is_damaged_is_a_sentence_and_is_given_anew(store, put, text):
+    image = put(MARKS)
+    (path,) = Path(store.names_dir).iterdir()
+    path.write_text(text)
+    for ask in (store.names, lambda: store.get("x:1")):
+        with pytest.raises(StoreError, match=r"x%3A1\.json is damaged \(remove"):
+            ask()
+    assert store.whole("x:1") is None
+    assert put(MARKS).id == image.id
+    assert store.names() == ["x:1"]

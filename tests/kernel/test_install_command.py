@@ -38,7 +38,7 @@ def site(tmp_path_factory):
     client = install.ensure(site.paths)
     yield site
     for name in site.names:
-        client.call("remove", name=name)
+        client.call("remove", name=name, timeout=0)
     client.close()
     site.assert_clean()
     install.remove(site.paths) if not os.path.isdir(f"{site.paths.run}/bundles") else None
@@ -225,6 +225,7 @@ def test_words_that_are_none(site, vessel):
     assert "no such option: --fast" in vessel("ps", "--fast", code=2)
     assert "option --root needs a value" in vessel("--root", code=2)
     assert vessel("--help").startswith("usage: vessel")
+    assert vessel("stop", "--help") == "  start | stop | restart NAME... [-t SECONDS]\n"
     assert "NAME is missing" in vessel("stop", code=2)
     # another installation has nothing of this one
     assert vessel("--root", str(site.root / "other"), "ps").splitlines()[1:] == []

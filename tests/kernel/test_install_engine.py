@@ -66,6 +66,13 @@ def ensure_from(place, site):
     return int(pid), version
 
 
+def test_the_supervisor_is_as_nice_as_any_daemon(site):
+    """Whose task was the first does not say how much of the CPU all containers get from then on."""
+    command = ["nice", "-n", "7", sys.executable, "-c", _ENSURE, install.install(site.paths), str(site.root)]
+    pid = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 0
+
+
 def copy_of_the_engine(directory: Path) -> Path:
     target = directory / PACKAGE
     shutil.copytree(ENGINE, target, ignore=shutil.ignore_patterns("__pycache__"))

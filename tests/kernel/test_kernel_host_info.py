@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._cgroup.manager import layout
+from ansible_collections.vessel.host.plugins.module_utils._converge import host_capacity, store
 from ansible_collections.vessel.host.plugins.module_utils._converge import host_info as facts_of
 from ansible_collections.vessel.host.plugins.module_utils._kernel import caps, probe
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
@@ -51,6 +55,7 @@ def test_this_host_is_ready(facts):
     assert all(facts["namespaces"][kind]["available"] for kind in ("mount", "pid", "network", "ipc", "uts"))
     assert facts["filesystems"]["overlay"] == {"available": True, "problem": ""}
     assert facts["network"]["nftables"]["available"]
+    assert facts["network"]["nftables"]["bridge"]["available"]
     assert json.loads(json.dumps(facts)) == facts
 
 
@@ -119,6 +124,68 @@ def test_the_store_and_its_room(facts):
     ).stdout.strip().replace("ext2/ext3", "ext4")
     assert facts["capacity"]["store_size"] == disk.f_blocks * disk.f_frsize
     assert facts["capacity"]["cpus"] == os.cpu_count()
+
+
+def test_idle_cpus_are_those_that_nobody_uses():
+    """Ours are not counted: who asks would find the host busy with asking."""
+    watch = host_capacity.Watch()
+    cpus = len(os.sched_getaffinity(0))
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        pass
+    assert 0 <= watch.idle_cpus() <= cpus
+    busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for dummy in range(2 * cpus)]
+    try:
+        watch = host_capacity.Watch()
+        time.sleep(0.3)
+        assert watch.idle_cpus() < 0.5 * cpus
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def test_ports_are_those_that_somebody_listens_on():
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(("0.0.0.0", 0))
+        ours = {f"127.0.0.1:{tcp.getsockname()[1]}/tcp", f"0.0.0.0:{udp.getsockname()[1]}/udp"}
+        assert ours - set(host_capacity.ports()) == {f"127.0.0.1:{tcp.getsockname()[1]}/tcp"}
+        tcp.listen()
+        found = set(host_capacity.ports())
+        assert ours <= found
+        with socket.create_connection(tcp.getsockname()) as client:
+            assert f"127.0.0.1:{client.getsockname()[1]}/tcp" not in host_capacity.ports()
+    if os.path.exists("/proc/net/if_inet6"):
+        with socket.socket(socket.AF_INET6) as six:
+            six.bind(("::1", 0))
+            six.listen()
+            assert f"[::1]:{six.getsockname()[1]}/tcp" in host_capacity.ports()
+
+
+def test_devices_are_those_that_not_all_hosts_have(facts):
+    found = facts["capacity"]["devices"]
+    assert all(stat.S_ISCHR(mode) or stat.S_ISBLK(mode) for mode in (os.stat(path).st_mode for path in found))
+    assert ("/dev/fuse" in found) == os.path.exists("/dev/fuse")
+    assert not {"/dev/null", "/dev/tty", "/dev/console", "/dev/loop0"} & set(found)
+
+
+def test_what_is_promised_to_containers(tmp_path):
+    paths = Paths.at(str(tmp_path / "root"))
+    assert host_capacity.containers(paths) == {}
+    ports = ["0.0.0.0:8080:80/tcp", "[::]:53:53/udp", "0.0.0.0::443/tcp"]
+    body = {"cpus": 0.5, "memory": 64 << 20, "published_ports": ports, "devices": ["/dev/fuse:/dev/fuse:rwm"]}
+    store.write_spec(paths, "containers", "web", {**body, "labels": {"tier": "front"}})
+    store.write_spec(paths, "containers", "db", {"cpus": 0.0, "memory": 2 << 30, "memory_reservation": 1 << 30})
+    found = host_capacity.capacity(paths, host_capacity.Watch(), str(tmp_path))
+    assert found["containers"]["web"] == {
+        "cpus": 0.5,
+        "memory": 64 << 20,
+        "ports": ["0.0.0.0:8080/tcp", "[::]:53/udp"],
+        "devices": ["/dev/fuse"],
+        "labels": {"tier": "front"},
+    }
+    assert (found["committed_cpus"], found["committed_memory"]) == (0.5, (1 << 30) + (64 << 20))
 
 
 def test_a_child_that_fails_tells_why():

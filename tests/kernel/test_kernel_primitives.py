@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import security
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import security
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError
 from ansible_collections.vessel.host.plugins.module_utils._kernel import caps, pidfd, process, seccomp
 

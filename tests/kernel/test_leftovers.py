@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.vessel.host.tests import leftovers
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 
 @pytest.mark.parametrize(

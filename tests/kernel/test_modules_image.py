@@ -22,7 +22,7 @@ from ansible_collections.vessel.host.plugins.module_utils._image.store import St
 from ansible_collections.vessel.host.plugins.module_utils._kernel.process import start_time
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
-from .module_runner import COLLECTIONS, quartet, run_module
+from .module_runner import _PROGRAM, COLLECTIONS, quartet, run_module
 
 pytestmark = pytest.mark.root
 
@@ -111,6 +111,32 @@ def test_a_step_that_fails_says_its_last_words_and_leaves_nothing(base):
     assert run_module("image_info", {"root": base, "name": "app"}) == before
     assert not os.path.exists(f"{base}/run/build")
     assert [name for name in os.listdir(f"{base}/lib/layers") if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"from": "base", "layers": [{"run": "true"}, {"run": ["nosuch", "-x"]}]}, "step 2: 'nosuch -x'"),
+        ({"containerfile": 'FROM base\nRUN true\nRUN ["nosuch"]\n'}, "containerfile:3: '[\"nosuch\"]'"),
+    ],
+)
+def test_a_step_of_a_program_that_is_not_there(base, given, place):
+    result = run_module("image", {"root": base, "name": "app", **given})
+    assert result["failed"]
+    assert result["msg"].startswith(
+        f"image app:latest: {place} can't be started: exec nosuch: executable file not found in $PATH [ENOENT] ("
+    )
+
+
+def test_a_warning_tells_of_arguments_that_no_line_declares(base):
+    given = {"root": base, "name": "app", "containerfile": "FROM base\nENV A=b\n", "build_args": {"TWO": "2"}}
+    assert "build_args: no ARG of containerfile declares TWO" in json.dumps(run_module("image", given)["warnings"])
+    assert "warnings" not in run_module("image", {**given, "build_args": {}})
+
+
+def test_an_image_that_can_not_be_pulled_is_named_once(root):
+    result = run_module("image", {"root": root, "name": "localhost:1/x"})
+    assert result["msg"] == "image localhost:1/x:latest: pull: localhost:1: Connection refused"
 
 
 def test_copies(base, tmp_path):
@@ -259,7 +285,7 @@ def test_a_used_image_stays_unless_forced_and_its_layers_then_too(base):
         ({}, "image new:latest: pull docker.io/library/new:latest: registry-1.docker.io: "),
         ({"from": "missing", "pull": "never"}, "no such image: missing:latest (pull: never forbids to fetch it)"),
         ({"cmd": "sh"}, "cmd: ['sh'] has no base; give from or source"),
-        ({"source": "template"}, "template: None is missing; source: template needs it"),
+        ({"source": "template"}, "template: is missing; source: template needs it"),
         ({"source": "template", "template": "suse"}, "template: 'suse' is no template; use debian, busybox"),
         ({"source": "template", "template": "busybox", "template_options": {"suite": "x"}}, "template_options: {'"),
         ({"source": "template", "template": "debian", "template_options": {"siute": "x"}}, "template_options.siute: "),
@@ -291,3 +317,37 @@ def test_bad_input_is_refused_and_leaves_nothing(base, args, sentence):
 
 def test_only_root_passes_the_store(base):
     assert stat.S_IMODE(os.stat(f"{base}/lib").st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        "S3CR3T",
+        ["S3CR3T"],
+        {"token": "S3CR3T"},
+        [{"id": "token", "valeu": "S3CR3T"}],
+        [{"id": "t", "value": ["S3CR3T"]}],
+    ],
+)
+def test_a_secret_in_another_form_than_it_should_have_is_not_told(base, secrets):
+    given = {"root": base, "name": "new", "from": "base", "layers": [{"run": "true"}], "secrets": secrets}
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(COLLECTIONS), "image"],
+        input=json.dumps({**given, "_ansible_check_mode": False, "_ansible_diff": True}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result = json.loads(done.stdout)
+    assert "secrets" in result["msg"]
+    assert "module_args" in result["invocation"]
+    assert "S3CR3T" not in done.stdout
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_an_ignore_file_that_is_none(base, tmp_path, make):
+    """Nobody waits for a FIFO's writer."""
+    (tmp_path / "Containerfile").write_text("FROM base\nCOPY Containerfile /\n")
+    make(tmp_path / ".containerignore")
+    result = run_module("image", {"root": base, "name": "new", "context": str(tmp_path)}, timeout=20)
+    assert result["msg"] == f"context: '{tmp_path}/.containerignore' is no file"

@@ -57,6 +57,36 @@ def inside(root, path, name="web"):
     return Path(f"/proc/{pid}/root{path}")
 
 
+# who it is
+
+
+@pytest.mark.parametrize(
+    ("given", "ids"),
+    [
+        ({}, (0, 0, [0])),
+        ({"groups": ["20", "10"]}, (0, 0, [0, 10, 20])),
+        ({"user": "nobody"}, (65534, 65534, [65534])),
+        ({"user": "1234:4321"}, (1234, 4321, [4321])),
+        ({"user": "1234:4321", "groups": ["5", "4321"]}, (1234, 4321, [5, 4321])),
+        ({"user": "1234"}, (1234, 0, [0])),
+    ],
+)
+def test_the_primary_group_is_among_the_supplementary_ones(root, given, ids):
+    """CVE-2022-2989: who leaves the primary group, by a program that sets its gid, must not get what that is denied."""
+    pid = container(root, "who", **given)["pid"]
+    try:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        found = (int(status["Uid"].split()[0]), int(status["Gid"].split()[0]), list(map(int, status["Groups"].split())))
+        assert found == ids
+        asked = run_module("container_exec", {"root": root, "container": "who", "argv": ["/bin/busybox", "id", "-G"]})
+        assert set(map(int, asked["stdout"].split())) == set(ids[2])
+        argv = ["/bin/busybox", "grep", "Groups", "/proc/self/status"]
+        other = run_module("container_exec", {"root": root, "container": "who", "user": "77:88", "argv": argv})
+        assert other["stdout"].split() == ["Groups:", "88"]
+    finally:
+        run_module("container", {"root": root, "name": "who", "state": "absent"})
+
+
 # its root
 
 
@@ -435,7 +465,11 @@ def test_prune_takes_what_nobody_uses_and_nothing_else(tmp_path):
     everything = {"root": top, **dict.fromkeys(("containers", "images", "volumes", "networks", "build_cache"), True)}
     try:
         wait_until_ended(top, "ended")
-        assert run_module("prune", {"root": top})["changed"] is False
+        assert run_module("prune", {"root": top, "images": False})["changed"] is False
+        assert run_module("prune", {"root": top})["msg"] == (
+            "prune: nothing is asked for, so that nothing would ever go "
+            "(set containers, images, volumes, networks or build_cache to true)"
+        )
         results = quartet("prune", everything)
         gone = {key: results[1][key] for key in ("containers", "images", "volumes", "networks")}
         assert gone == {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._cli import install
 from ansible_collections.vessel.host.plugins.module_utils._converge import networks, store
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
@@ -41,12 +42,12 @@ def waiting(path: str) -> int:
     return sum("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
-def at_once(*tasks: dict[str, Any]) -> list[dict[str, Any]]:
-    """The results of network tasks that have all made their plans when the first of them begins to act."""
+def at_once(*tasks: dict[str, Any], module: str = "network") -> list[dict[str, Any]]:
+    """The results of tasks that have all made their plans when the first of them begins to make its network."""
     results: list[dict[str, Any]] = [{} for task in tasks]
 
     def run(number: int) -> None:
-        results[number] = run_module("network", tasks[number], timeout=60)
+        results[number] = run_module(module, tasks[number], timeout=60)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(len(tasks))]
     with store.lock(Paths(), "host", networks.KIND):
@@ -86,6 +87,24 @@ def test_of_two_that_take_what_is_free_each_gets_another_one(roots):
     assert not subnets[0].overlaps(subnets[1])
     for result, subnet in zip(results, subnets):
         assert result["network"]["addresses"] == [f"{subnet[1]}/{subnet.prefixlen}"]
+
+
+def test_of_two_stacks_whose_containers_bring_a_network_each_is_on_its_own(roots):
+    container = {"image": "bb", "command": ["sleep", "1000"], "stop_signal": "KILL"}
+    try:
+        for root in roots:
+            run_module("image", {"root": root, "name": "bb", "source": "template", "template": "busybox"})
+        results = at_once(
+            *({"root": root, "name": "s", "containers": {"c": container}} for root in roots), module="stack"
+        )
+        assert [result.get("msg") for result in results] == [None, None]
+        for root, result in zip(roots, results):
+            subnet = ipaddress.ip_network(store.read_spec(Paths.at(root), "networks", "default")["subnet"])
+            assert ipaddress.ip_address(result["containers"]["c"]["addresses"][0]) in subnet
+    finally:
+        for root in roots:
+            run_module("stack", {"root": root, "name": "s", "state": "absent"})
+            install.remove(Paths.at(root))
 
 
 def test_a_change_is_looked_at_again_too(roots):

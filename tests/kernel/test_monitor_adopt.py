@@ -90,7 +90,7 @@ def client(site):
 
 def finish(site, client):
     for name in site.names:
-        client.call("remove", name=name)
+        client.call("remove", name=name, timeout=0)
     assert children(site.process.pid) == []
     site.assert_clean()
 

@@ -43,7 +43,7 @@ def health(site, name="a"):
 
 def finish(site, client):
     for name in site.names:
-        client.call("remove", name=name)
+        client.call("remove", name=name, timeout=0)
     assert children(site.process.pid) == []
     assert site.log() == ""
     site.assert_clean()

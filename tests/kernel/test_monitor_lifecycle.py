@@ -49,7 +49,7 @@ def start_ready(site, client, name="a"):
 def finish(site, client):
     """Remove all; nothing is left, and no child of the supervisor."""
     for name in site.names:
-        client.call("remove", name=name)
+        client.call("remove", name=name, timeout=0)
     assert client.call("list")["containers"] == {}
     assert children(site.process.pid) == []
     site.assert_clean()
@@ -201,6 +201,24 @@ def test_stop_of_who_ignores_the_signal_ends_in_sigkill(site, client):
     finish(site, client)
 
 
+def test_who_is_not_even_told_is_not_waited_for(site, client):
+    """The kernel sends the first process of a pid namespace no signal that it has no handler for."""
+    site.bundle("a", "echo ready; while true; do usleep 10000; done", stop={"signal": 15, "timeout": 60})
+    start_ready(site, client)
+    began = time.monotonic()
+    assert client.call("stop", name="a")["status"]["exit_code"] == 137
+    assert time.monotonic() - began < 5
+    finish(site, client)
+
+
+def test_who_goes_is_told(site, client):
+    site.bundle("a", "trap 'echo bye; exit 0' TERM; echo ready; while true; do usleep 10000; done")
+    start_ready(site, client)
+    client.call("remove", name="a")
+    assert "bye" in site.output("a")
+    finish(site, client)
+
+
 def test_stop_signal_and_timeout_can_be_given(site, client):
     site.bundle("a", "trap 'exit 9' USR1; echo ready; while true; do usleep 10000; done")
     start_ready(site, client)
@@ -284,7 +302,7 @@ def test_remove_of_what_runs(site, client):
     site.bundle("a", "trap '' TERM; while true; do usleep 10000; done")
     pid = client.call("start", name="a")["pid"]
     began = time.monotonic()
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
     assert time.monotonic() - began < 2
     assert not os.path.exists(f"/proc/{pid}")
     finish(site, client)

@@ -83,7 +83,7 @@ def lives(site: Site, at: int) -> None:
 
 def clean(site: Site) -> None:
     client = site.connect()
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
     site.assert_clean()
     site.kill_supervisor()
     Path(site.paths.resource("containers", "a"), "upper", "starts").unlink()

@@ -56,7 +56,7 @@ def test_no_line_is_lost_under_load(site, tmp_path):
     text = all_of_it(path)
     assert text.splitlines() == [f"line {i} of the log that is rotated" for i in range(1, 60001)]
     assert os.path.exists(f"{path}.2")  # it was rotated more than once
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
     assert site.log() == ""
 
 
@@ -71,7 +71,7 @@ def test_so_many_files_are_kept(site, tmp_path):
     names = ["log", "log.1", "log.2"]  # and, for an instant, one that is being made
     wait_for(lambda: sorted(file.name for file in Path(path).parent.glob("log*")) == names)
     assert os.stat(f"{path}.1").st_mode & 0o777 == 0o640
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
 
 
 def test_one_file_is_cut(site):
@@ -82,7 +82,7 @@ def test_one_file_is_cut(site):
     wait_for(lambda: os.path.exists(path) and os.stat(path).st_size > 40_000)
     wait_for(lambda: os.stat(path).st_size < 40_000, timeout=5)
     assert not os.path.exists(f"{path}.1")
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
 
 
 def test_a_size_that_is_reloaded(site):
@@ -96,7 +96,7 @@ def test_a_size_that_is_reloaded(site):
     site.settings("a", log={"max_size": 10_000, "max_file": 2})
     client.call("reload", name="a")
     wait_for(lambda: os.path.exists(f"{path}.1"), timeout=5)
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
 
 
 def switches(site) -> int:
@@ -131,7 +131,7 @@ def test_a_flood_is_met_soon(site):
         time.sleep(0.001)
     assert os.path.exists(f"{path}.2")
     assert 1 << 20 < most < 50 << 20
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
     assert site.log() == ""
 
 
@@ -148,7 +148,7 @@ def test_a_flood_that_has_ended_is_rotated_too(site):
     client.call("start", name="a")  # and again
     site.until("a", status="exited")
     wait_for(lambda: os.stat(path).st_size <= 1 << 20, timeout=5)
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
 
 
 def test_what_came_while_no_supervisor_ran_is_rotated_by_the_next(site):
@@ -161,7 +161,7 @@ def test_what_came_while_no_supervisor_ran_is_rotated_by_the_next(site):
     wait_for(lambda: os.stat(path).st_size == 50 << 20)
     client = site.supervise()
     wait_for(lambda: os.stat(path).st_size <= 1 << 20, timeout=5)
-    client.call("remove", name="a")
+    client.call("remove", name="a", timeout=0)
 
 
 def test_a_container_that_is_removed_during_a_rotation_leaves_no_file(site):

@@ -31,6 +31,7 @@ from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 from .. import signing
 from ..image_tars import Layout, digest, docker_archive, entry, extract, folder, hard, link, listing, tar
+from .module_runner import starting
 from .registry_world import Authority, Peers, hub, needs_peers, run
 
 pytestmark = [pytest.mark.root, needs_peers]
@@ -202,7 +203,7 @@ def test_a_password(store, guarded, peers, layout, tmp_path, monkeypatch):
     with pytest.raises(RegistryError, match=r"it wants to know who asks \(401\) \(it may be private"):
         fetch(store, text)
     with pytest.raises(
-        RegistryError, match=r"it wants to know who asks \(401\) \(the credentials were refused: are they those for"
+        RegistryError, match=r"\(401\) \(those of username and password were refused: are they those for"
     ) as caught:
         fetch(store, text, username="joe", password="wrong guess")
     assert "wrong guess" not in str(caught.value)
@@ -300,6 +301,28 @@ def test_pushed_again_nothing_is_sent(store, plain, built):
     second = push.push(store, built, named(f"{plain.host}/again/app:2"), client())
     assert second == (first.digest, True)
     assert plain.blobs() == count
+
+
+def over_base_and_top(store, directory, name):
+    path = directory / f"{name}.tar"
+    made = {"architecture": config.architecture(), "config": {"Labels": {"name": name}}}
+    path.write_bytes(docker_archive([BASE, TOP, tar(entry(name, data=b"1"))], ["x:1"], config=made))
+    return archive.load(store, str(path), f"localhost/{name}:1")
+
+
+def test_of_an_image_over_another_its_own_layer_alone_is_packed(store, plain, built, tmp_path):
+    """What is under both was pushed with the first: it is mounted from there, and nothing is read for it."""
+    push.push(store, built, named(f"{plain.host}/under/base:1"), client())
+    over, damaged = over_base_and_top(store, tmp_path, "over"), over_base_and_top(store, tmp_path, "damaged")
+    (Path(store.images_dir) / damaged.id.partition(":")[2] / "config.json").unlink()
+    for layer in built.layers:  # packed again it would be another blob, or an error
+        shutil.rmtree(store.layer_path(layer))
+        os.mkdir(store.layer_path(layer))
+    count = plain.blobs()
+    done = push.push(store, over, named(f"{plain.host}/under/over:1"), client())
+    assert plain.blobs() == count + 3  # its layer, its configuration and its manifest
+    elsewhere = Store(Paths.at(str(tmp_path / "other")))
+    assert fetch(elsewhere, f"{plain.host}/under/over@{done.digest}").layers == over.layers
 
 
 def test_another_store_packs_the_same(store, plain, built, tmp_path):
@@ -406,9 +429,9 @@ def test_killed_in_the_middle_and_pulled_again(store, many):
     assert not [name for name in os.listdir(store.layers) if name.startswith(".")]
 
 
-def test_a_large_layer_needs_little_memory(store, plain, peers, tmp_path):
-    """600 MB, half of which is not to be compressed; the peak of all processes of the pull is below 100 MB."""
-    path, hashes = tmp_path / "layer.tar.gz", [hashlib.sha256(), hashlib.sha256()]
+def large(directory, sizes):
+    """An OCI layout with one layer; every other of its files is not to be compressed."""
+    path, hashes = directory / "layer.tar.gz", [hashlib.sha256(), hashlib.sha256()]
     noise = os.urandom(1 << 20)
 
     class Both:
@@ -426,14 +449,14 @@ def test_a_large_layer_needs_little_memory(store, plain, peers, tmp_path):
             return self.length
 
     with gzip.open(path, "wb", compresslevel=1) as packed, tarfile.open(fileobj=Both(packed), mode="w|") as archived:
-        for number in range(6):
+        for number, size in enumerate(sizes):
             member = tarfile.TarInfo(f"file{number}")
-            member.size = 100 << 20
-            archived.addfile(member, _Pieces(noise if number % 2 else bytes(1 << 20), 100))
+            member.size = size
+            archived.addfile(member, _Pieces(bytes(1 << 20) if number % 2 else noise, size >> 20))
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             hashes[1].update(block)
-    layout = tmp_path / "layout"
+    layout = directory / "layout"
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     value = Layout()
@@ -456,16 +479,50 @@ def test_a_large_layer_needs_little_memory(store, plain, peers, tmp_path):
     path.rename(blobs / hashes[1].hexdigest())
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
-    text = f"{plain.host}/large/app:1"
-    by_skopeo(peers, layout, text)
-    shutil.rmtree(layout)
-    process = start(store, text)
-    peak = 0
+    return layout
+
+
+def peak(process):
+    """The most memory of a process and all of its children together, in bytes."""
+    found = 0
     while process.poll() is None:
-        peak = max(peak, sum(_pss(pid) for pid in _family(process.pid)))
+        found = max(found, sum(_pss(pid) for pid in _family(process.pid)))
         time.sleep(0.01)
     assert process.returncode == 0
-    assert 0 < peak < 100 << 20, f"{peak >> 20} MB"
+    return found
+
+
+def test_a_large_layer_needs_little_memory(store, plain, peers, tmp_path):
+    """600 MB, half of which is not to be compressed; the peak of all processes of the pull is below 100 MB."""
+    layout, text = large(tmp_path, [100 << 20] * 6), f"{plain.host}/large/app:1"
+    by_skopeo(peers, layout, text)
+    shutil.rmtree(layout)
+    found = peak(start(store, text))
+    assert 0 < found < 100 << 20, f"{found >> 20} MB"
+
+
+@pytest.mark.parametrize("source", ["registry", "layout", "archive"])
+def test_so_does_the_whole_module_also_when_it_verifies(store, plain, peers, tmp_path, source):
+    """One file of 300 MB; fetched or loaded, verified, and made again because it is damaged."""
+    layout, text = large(tmp_path, [300 << 20]), f"{plain.host}/large/one:1"
+    given = {"name": "large:1", "source": source, "path": str(layout)}
+    if source == "registry":
+        by_skopeo(peers, layout, text)
+        given = {"name": text, "tls_verify": False}
+    if source == "archive":
+        given["path"] = f"{tmp_path}/image.tar.gz"
+        run("tar", "-czf", given["path"], "-C", layout, ".")
+    told = []
+    for damage, args in ((False, given), (False, {**given, "verify": True}), (True, {**given, "verify": True})):
+        if damage:
+            (directory,) = store.directories(store.need(given["name"]))
+            with open(f"{directory}/file0", "r+b") as file:
+                file.write(b"damaged")
+        process = starting("image", {"root": store.paths.root, **args}, stdout=subprocess.PIPE, text=True)
+        found = peak(process)
+        assert 0 < found < 100 << 20, f"{found >> 20} MB"
+        told.append(json.loads(process.stdout.read())["changed"])
+    assert told == [True, False, True]
 
 
 class _Pieces:

@@ -13,7 +13,7 @@ import time
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._cgroup.manager import open_manager
-from ansible_collections.vessel.host.plugins.module_utils._converge import security
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import security
 from ansible_collections.vessel.host.plugins.module_utils._errors import SpecError, StartError, StateError
 from ansible_collections.vessel.host.plugins.module_utils._runtime import exec as runtime_exec
 from ansible_collections.vessel.host.plugins.module_utils._runtime import kill, pause

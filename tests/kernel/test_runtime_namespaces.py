@@ -57,7 +57,7 @@ def test_joined_mount_namespace(box):
         holder.wait()
 
 
-@pytest.mark.parametrize("path", ["/proc/self/ns/mnt", f"/proc/{os.getpid()}/ns/mnt"])
+@pytest.mark.parametrize("path", ["/proc/self/ns/mnt", f"/proc/{os.getpid()}/ns/mnt"], ids=["self", "number"])
 def test_our_own_mount_namespace_is_never_changed(box, path):
     """pivot_root there would give the host another root."""
     with pytest.raises(SpecError, match=r"linux.namespaces: .* is the runtime's own"):

@@ -11,7 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import security
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import security
 from ansible_collections.vessel.host.plugins.module_utils._errors import StartError
 from ansible_collections.vessel.host.plugins.module_utils._kernel.caps import NUMBERS, held
 
@@ -110,6 +110,17 @@ def test_working_directory_that_only_root_may_enter(box):
 def test_working_directory_that_is_none(box):
     with pytest.raises(StartError, match=r"^cwd /bin/busybox: .*\[(ENOTDIR|EEXIST)\]$"):
         box.run("true", process__cwd="/bin/busybox")
+
+
+def test_command_that_is_relative_to_the_working_directory(box):
+    """As ``CMD ["./start.sh"]`` after WORKDIR has it."""
+    (box.rootfs / "srv").mkdir()
+    (box.rootfs / "srv/start.sh").write_text("#!/bin/sh\necho $0 in $PWD\n")
+    (box.rootfs / "srv/start.sh").chmod(0o755)
+    assert box.run(["./start.sh"], process__cwd="/srv") == "./start.sh in /srv\n"
+    assert box.run(["start.sh"], process__cwd="/srv", process__env=["PATH=:/bin"]) == ("./start.sh in /srv\n")
+    with pytest.raises(StartError, match=r"^exec \./start\.sh: No such file or directory \[ENOENT\]"):
+        box.run(["./start.sh"], process__cwd="/")
 
 
 def test_command_is_looked_up_in_the_containers_path(box):

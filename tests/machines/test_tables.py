@@ -2,8 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tables of tests/integration on a host with systemd and cgroup v2 alone: every option twice, live, limits, drift,
-isolation; and a supervisor that is killed under load. From the same files, run there by pytest; a test here is a file
-there.
+isolation; a supervisor that is killed under load; new instances before old ones; volumes that go to other hosts. From
+the same files, run there by pytest; a test here is a file there.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ OPTIONS = sorted(path.stem for path in INTEGRATION.glob("test_options_*.py"))
 FILES = [
     "test_options_container",
     "test_live",
+    "test_start_first",
     "test_drift",
     "test_limits",
     "test_isolation",
     "test_supervisor_killed",
+    "test_volume_moves",
     "test_network_of_another",
 ]
 FILES += [name for name in OPTIONS if name not in FILES]

@@ -19,7 +19,13 @@ from ansible_collections.vessel.host.tests.sweeping import sweep
 
 pytestmark = pytest.mark.root
 SCENARIOS = sorted(path.parent.name for path in (CHECKOUT / "molecule").glob("*/molecule.yml"))
-HERE = [name for name in SCENARIOS if not name.startswith("vm")]
+# Eight hosts take minutes: with the machines.
+FLEETS = ("application", "fleet")
+HERE = [
+    pytest.param(name, marks=pytest.mark.vm) if name in FLEETS else name
+    for name in SCENARIOS
+    if not name.startswith("vm")
+]
 # One in a virtual machine is run with everything else, the others by make test-vm.
 IN_MACHINES = [
     pytest.param(name, marks=pytest.mark.vm_always if name == "vm" else pytest.mark.vm)
@@ -39,12 +45,14 @@ def root(tmp_path):
 
 @pytest.fixture
 def machine():
-    """The name of the scenario's machine; destroy takes it away, and where it does not, we do."""
+    """The name of the scenario's machine, or what those of a pair begin with; destroy takes it away, and where it does
+    not, we do."""
     name = f"molecule-{os.getpid()}"
     yield name
-    subprocess.run([*VM, "destroy", name], check=True, timeout=120)
+    subprocess.run([*VM, "destroy", name, f"{name}-alpha", f"{name}-beta"], check=True, timeout=120)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scenario", HERE)
 def test_scenario(scenario, root, tmp_path):
     play(scenario, tmp_path, VESSEL_MOLECULE_ROOT=str(root))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,3 +106,64 @@ def test_a_file_is_read_once_while_it_is_the_same(tmp_path, monkeypatch):
     assert len(read) == 1
     path.write_text("two")
     assert content.key(str(path), str(memory)) == "two"
+
+
+@pytest.fixture
+def context(tmp_path):
+    top = tmp_path / "context"
+    (top / "deep/er").mkdir(parents=True)
+    (top / "deep/er/file").write_text("file")
+    (top / "deep/out.log").write_text("log")
+    (top / "run.sh").write_text("#!/bin/sh")
+    (top / "link").symlink_to("run.sh")
+    os.mkfifo(top / "fifo")
+    return top
+
+
+def packed(context, tmp_path):
+    path, digest = content.pack(str(context), str(tmp_path))
+    with tarfile.open(path) as tar:
+        members = {member.name: member for member in tar}
+    os.unlink(path)
+    return members, digest
+
+
+def test_a_context_is_packed(context, tmp_path):
+    members, dummy = packed(context, tmp_path)
+    assert list(members) == ["deep", "deep/er", "deep/er/file", "deep/out.log", "link", "run.sh"]
+    assert (members["link"].linkname, members["run.sh"].size) == ("run.sh", 9)
+    assert {(member.uid, member.gid, member.uname) for member in members.values()} == {(0, 0, "")}
+
+
+def test_what_a_contexts_digest_says(context, tmp_path):
+    dummy, first = packed(context, tmp_path)
+    os.utime(context / "run.sh", (1, 1))
+    assert packed(context, tmp_path)[1] == first
+    (context / "run.sh").chmod(0o755)
+    dummy, second = packed(context, tmp_path)
+    assert second != first
+    (context / "run.sh").write_text("#!/bin/zz")
+    dummy, third = packed(context, tmp_path)
+    assert third not in (first, second)
+    (context / "new").write_text("")
+    assert packed(context, tmp_path)[1] not in (first, second, third)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("*.log\n**/*.log\nrun.sh", ["deep", "deep/er", "deep/er/file", "link"]),
+        ("deep", ["link", "run.sh"]),
+        ("*\n!deep/er", ["deep/er", "deep/er/file"]),
+    ],
+)
+def test_an_ignore_file_is_held_to(context, tmp_path, text, left):
+    (context / ".containerignore").write_text(f"{text}\n.containerignore\n")
+    assert list(packed(context, tmp_path)[0]) == left
+
+
+def test_a_context_that_cannot_be_packed_leaves_nothing(context, tmp_path):
+    (context / ".dockerignore").write_text("[\n")
+    with pytest.raises(AnsibleActionFail, match=r"dockerignore' is no ignore file"):
+        content.pack(str(context), str(tmp_path))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["context"]

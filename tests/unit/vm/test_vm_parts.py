@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import lzma
 import os
 import shutil
@@ -14,6 +15,7 @@ import time
 
 import pytest
 from ansible_collections.vessel.host.tests.vm.virt import cache, cli, cpio, image, initrd, process, qemu
+from ansible_collections.vessel.host.tests.vm.virt.errors import VmError
 from ansible_collections.vessel.host.tests.vm.virt.machine import Machine
 
 HARDWARE = qemu.Hardware("/images/x", "cgroup2", "tcg", memory=512, cpus=1)
@@ -168,3 +170,19 @@ def test_no_qemu_says_what_to_install(monkeypatch, capsys, tmp_path):
 def test_a_name_is_a_hosts(verb, name, capsys):
     assert cli.main([verb, "--", name]) == 1
     assert "is no host's name" in capsys.readouterr().err
+
+
+def test_two_on_one_wire(tmp_path):
+    wired = dataclasses.replace(HARDWARE, wire=True)
+    ends, addresses = [], []
+    for name, peer in (("a", "b"), ("b", "a")):
+        argv = qemu.command(tmp_path / name, wired, qemu.Wires({22: 0}, peer=peer))
+        last = len(argv) - 1 - argv[::-1].index("-netdev")
+        words = dict(word.partition("=")[::2] for word in f"{argv[last + 1]},{argv[last + 3]}".split(","))
+        ends.append((words["local.path"], words["remote.path"]))
+        addresses.append(words["mac"])
+    assert ends == [(f"{tmp_path}/a/wire.sock", f"{tmp_path}/b/wire.sock"), tuple(reversed(ends[0]))]
+    assert len(set(addresses)) == 2
+    with pytest.raises(VmError, match=r"too long for a socket's name"):
+        qemu.command(tmp_path / ("x" * 100), wired, qemu.Wires({22: 0}, peer="b"))
+    assert "hubport,id=wire,hubid=0" in qemu.command(tmp_path, wired, qemu.Wires({22: 0}))  # that of a snapshot

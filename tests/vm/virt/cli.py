@@ -53,7 +53,10 @@ def _wanted(arguments: Arguments) -> tuple[qemu.Hardware, qemu.Wires, Optional[p
     hardware = qemu.Hardware(str(path), arguments.variant, "tcg", arguments.memory, arguments.cpus)
     hardware.accelerator = arguments.accelerator or accelerator.choose(hardware)
     ports = dict.fromkeys([machine.SSH, *arguments.publish], 0)
-    return hardware, qemu.Wires(ports, arguments.offline), _owner(arguments.owner), arguments.cold
+    if arguments.wire:
+        machine.place(arguments.wire)  # a name as any
+        hardware.wire = True
+    return hardware, qemu.Wires(ports, arguments.offline, arguments.wire), _owner(arguments.owner), arguments.cold
 
 
 def _owner(pid: int) -> Optional[process.Identity]:
@@ -160,6 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     started.add_argument("--cpus", type=int, default=2)
     started.add_argument("--publish", type=int, action="append", default=[], metavar="PORT", help="a port of the guest")
     started.add_argument("--offline", action="store_true", help="nothing outside is reached from within")
+    started.add_argument(
+        "--wire", default="", metavar="OTHER", help="a second network card, which leads to that machine"
+    )
     started.add_argument("--cold", action="store_true", help="boot, instead of loading the memory of one that has")
     started.add_argument("--accelerator", choices=["kvm", "tcg"], help="instead of trying out whether KVM works")
     owner = int(os.environ.get("VESSEL_VM_OWNER") or os.getppid())

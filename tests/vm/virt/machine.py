@@ -22,7 +22,7 @@ from .errors import VmError
 from .qmp import Monitor
 
 SSH = 22
-BOOT_TIMEOUT = 300.0  # seconds: without KVM, on a machine that has other things to do
+BOOT_TIMEOUT = 600.0  # seconds: without KVM, on a machine that has other things to do
 STOP_TIMEOUT = 120.0
 
 
@@ -105,7 +105,7 @@ class Machine:
     def _is_off(self) -> None:
         self.process = None
         ssh.forget(self.directory)
-        for name in ("qemu.pid", "qmp.sock"):
+        for name in ("qemu.pid", "qmp.sock", qemu.WIRE):
             (self.directory / name).unlink(missing_ok=True)
         self.save()
 

@@ -79,6 +79,8 @@ def _make_its_own(machine: Machine) -> None:
     private, public = key.read_text(), key.with_suffix(".pub").read_text()
     machine.shell(_OWN.format(now=time.time(), name=machine.name, id=uuid.uuid4().hex, private=private, public=public))
     ssh.trust(machine.directory, machine.name, key)
+    if machine.hardware.wire:
+        machine.shell(f"ip link set eth1 address {qemu.address(machine.name)}")
     if machine.shell("hostname").strip() != machine.name:
         raise VmError(f"{machine.name} did not take its name")
 

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from . import programs
+from .errors import VmError
 from .qmp import Monitor
 from .variants import VARIANTS
 
+WIRE = "wire.sock"
+_SOCKET_LENGTH = 107  # unix(7)
 PROGRAM = "qemu-system-x86_64"
 START_TIMEOUT = 120.0
 _ACCELERATORS = {
@@ -36,14 +40,17 @@ class Hardware:
     memory: int  # MiB
     cpus: int
     kernel: tuple[str, ...] = ()  # more words for its command line
+    wire: bool = False  # a second network card
 
 
 @dataclass
 class Wires:
-    """What may differ from one start to the next: ports of 127.0.0.1, by the guest's port."""
+    """What may differ from one start to the next: ports of 127.0.0.1, by the guest's port, and the machine that a
+    second network card leads to."""
 
     ports: dict[int, int] = field(default_factory=dict)  # 0: any that is free
     offline: bool = False
+    peer: str = ""
 
 
 def version() -> str:
@@ -72,7 +79,30 @@ def command(directory: Path, hardware: Hardware, wires: Wires, load: Optional[st
     argv += ["-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"]
     argv += ["-netdev", f"user,id=net{',restrict=on' if wires.offline else ''}{forwards}"]
     argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
+    if hardware.wire:
+        argv += wire(directory, wires.peer)
     return [*argv, *(["-loadvm", load] if load else [])]
+
+
+def wire(directory: Path, peer: str) -> list[str]:
+    """A network card whose packets the machine ``peer`` gets, and the other way round: a datagram socket at each end.
+
+    While the other one is off its socket is not there, and packets are lost, as on a wire whose other end is unplugged.
+    Without a peer the card leads nowhere.
+    """
+    ours, theirs = directory / WIRE, directory.parent / peer / WIRE
+    for path in (ours, theirs):
+        if peer and len(str(path)) > _SOCKET_LENGTH:
+            raise VmError(f"{path} is too long for a socket's name; use a shorter VESSEL_VM_CACHE")
+    ends = f"dgram,id=wire,local.type=unix,local.path={ours},remote.type=unix,remote.path={theirs}"
+    card = f"virtio-net-pci,netdev=wire,mac={address(directory.name)},romfile="
+    return ["-netdev", ends if peer else "hubport,id=wire,hubid=0", "-device", card]
+
+
+def address(name: str) -> str:
+    """Of the card on a wire. Two on one must not have the same, and QEMU gives all the same."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return ":".join(["52:54:00", *(digest[at : at + 2] for at in (0, 2, 4))])
 
 
 def start(directory: Path, hardware: Hardware, wires: Wires, load: Optional[str] = None) -> None:

@@ -11,10 +11,11 @@ import os
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.vessel.host.plugins.module_utils._ansible import module as border
-from ansible_collections.vessel.host.plugins.module_utils._converge import parse, stack_options
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import Option, flag
-from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Cost, Plan, Step
+from ansible_collections.vessel.host.plugins.module_utils._converge.plan import Plan, Staged, Step
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, NotFoundError, StoreError
+from ansible_collections.vessel.host.plugins.module_utils._options import parse
+from ansible_collections.vessel.host.plugins.module_utils._options import stack as stack_options
+from ansible_collections.vessel.host.plugins.module_utils._options.record import Cost, Option, flag
 
 OPTIONS = (
     Option("name", parse.parse_name, required=True),
@@ -93,6 +94,8 @@ def test_one_string_for_a_list_or_a_mapping_as_on_the_command_line(task):
         ({"state": "presnt"}, "state: 'presnt' is not one of present, absent"),
         ({"name": "a/b"}, "name: 'a/b' is not a name"),
         ({"force": "perhaps"}, "force: 'perhaps' is not a boolean"),
+        ({"root": "/srv/a,b:c"}, "root: '/srv/a,b:c' has , and : in it, by which overlayfs parts its options; use"),
+        ({"root": "/srv/a\\b"}, "root: '/srv/a\\\\b' has \\ in it"),
     ],
 )
 def test_what_yaml_mangled_is_refused_by_name_value_and_remedy(task, args, sentence):
@@ -208,7 +211,43 @@ def test_what_failed_while_undoing_travels_along(task, first, second, told):
 
     result = task(converge, name="x")
     assert result["msg"] == told
-    assert result["actions"] == ["a: do"]
+    assert (result["changed"], result["actions"]) == (True, ["a: do"])  # half done
+
+
+def test_a_failure_tells_what_stays_done(task):
+    done = []
+
+    def fail():
+        raise StoreError("no")
+
+    def undo():
+        raise StoreError("it can't be undone")
+
+    def step(target, **options):
+        return Step(target, "do", lambda: done.append(target), **options)
+
+    def converge(*steps):
+        return lambda module: (Plan([*steps, Step("last", "do", fail), step("never")]), dict)
+
+    undone = step("undone", undo=lambda: done.remove("undone"))
+    result = task(converge(undone), name="x")
+    assert (result["failed"], result["changed"], result["actions"]) == (True, False, [])
+    result = task(converge(step("stays"), undone, step("hidden", hidden=True), step("half", undo=undo)), name="x")
+    assert (result["changed"], result["actions"]) == (True, ["stays: do", "half: do"])
+    assert done == ["stays", "hidden", "half"]
+
+
+def test_a_failed_stage_tells_what_stays_done_of_those_before(task):
+    def fail():
+        raise StoreError("no")
+
+    def converge(module):
+        first = Plan([Step("first", "do", lambda: None), Step("undone", "do", lambda: None, undo=lambda: None)])
+        second = Plan([Step("second", "do", lambda: None), Step("third", "do", fail)])
+        return Staged([lambda preview: first, lambda preview: second]), dict
+
+    result = task(converge, name="x")
+    assert (result["changed"], result["actions"]) == (True, ["first: do", "second: do"])
 
 
 def test_a_defect_of_ours_says_so_with_its_traceback(task):
@@ -225,7 +264,7 @@ def test_locks_are_held_while_converging_and_leave_nothing(tmp_path, capsys):
         return Plan(), dict
 
     with patch_module_args({"name": "x", "root": str(tmp_path)}), pytest.raises(SystemExit):
-        border.run(OPTIONS, converge, locks=lambda desired: [("volumes", desired["name"])])
+        border.run(OPTIONS, converge, locks=lambda paths, desired: [("volumes", desired["name"])])
     assert held == [["volumes-x"]]
     assert os.listdir(tmp_path) == []
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge import firewall, store
-from ansible_collections.vessel.host.plugins.module_utils._converge.network_options import OPTIONS, complete
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
 from ansible_collections.vessel.host.plugins.module_utils._errors import DependencyError
+from ansible_collections.vessel.host.plugins.module_utils._network.observe import Snapshot
+from ansible_collections.vessel.host.plugins.module_utils._options.network import OPTIONS, complete
+from ansible_collections.vessel.host.plugins.module_utils._options.record import parse_options
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 
@@ -30,6 +31,7 @@ def test_a_network_does_and_before_anything_is_changed(paths):
     with pytest.raises(DependencyError, match="nft is missing"):
         firewall.plan(paths, changed=True)
     given = parse_options(OPTIONS, {"subnet": "10.1.2.0/24"})
-    store.write_spec(paths, "networks", "n", complete(given, None, name="n", tag="", taken=[], whole=False))
+    seen = Snapshot({}, {}, [])
+    store.write_spec(paths, "networks", "n", complete(given, None, name="n", tag="", taken=[], whole=False, seen=seen))
     with pytest.raises(DependencyError, match="install nftables"):
         firewall.differences(paths)

@@ -9,14 +9,11 @@ import copy
 from functools import reduce
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import (
-    container_options,
-    host_info,
-    host_lacks,
-    image_options,
-    network_options,
-    volume_options,
-)
+from ansible_collections.vessel.host.plugins.module_utils._converge import host_info, host_lacks
+from ansible_collections.vessel.host.plugins.module_utils._options import container as container_options
+from ansible_collections.vessel.host.plugins.module_utils._options import image as image_options
+from ansible_collections.vessel.host.plugins.module_utils._options import network as network_options
+from ansible_collections.vessel.host.plugins.module_utils._options import volume as volume_options
 
 YES = {"available": True, "problem": ""}
 NO = {"available": False, "problem": "no reason"}
@@ -38,11 +35,20 @@ WHOLE = {
         "blkio_weight": "io.weight",
         "bfq": "",
     },
-    "filesystems": {"overlay": YES, "tmpfs": True, "store": {"path": "/var/lib/vessel", "type": "ext4"}},
+    "filesystems": {
+        "overlay": YES,
+        "tmpfs": True,
+        "mountable": {
+            fstype: {"kernel": True, "helper": f"/sbin/mount.{fstype}", "package": f"{fstype}-tools"}
+            for fstype in ("nfs", "cifs")
+        },
+        "loop": {"available": True, "mkfs": "/sbin/mkfs.ext4"},
+        "store": {"path": "/var/lib/vessel", "type": "ext4"},
+    },
     "network": {
         "links": dict.fromkeys(host_info.LINKS, YES),
         "ipv6": True,
-        "nftables": {**YES, "path": "/usr/sbin/nft"},
+        "nftables": {**YES, "path": "/usr/sbin/nft", "bridge": YES},
         "pyroute2": "0.7.2",
     },
     "security": {
@@ -78,6 +84,10 @@ CASES = [
     ("cgroup.swap", "", ["container.memory_swap"]),
     ("filesystems.overlay", NO, ["container"]),
     ("filesystems.tmpfs", False, ["container", "volume.driver"]),
+    ("filesystems.mountable.nfs.kernel", False, ["volume.fstype=nfs"]),
+    ("filesystems.mountable.cifs.helper", None, ["volume.fstype=cifs"]),
+    ("filesystems.loop.available", False, ["volume.driver=loop"]),
+    ("filesystems.loop.mkfs", None, ["volume.driver=loop"]),
     ("filesystems.store.type", "nfs4", ["container"]),
     ("filesystems.store.type", "fuse.sshfs", ["container"]),
     ("network.pyroute2", None, ["network"]),
@@ -85,8 +95,10 @@ CASES = [
     ("network.pyroute2", "0.7.10", []),
     ("network.pyroute2", "unknown", []),
     ("network.nftables.available", False, ["network"]),
+    ("network.nftables.bridge", NO, ["network.allow"]),
     ("network.links.veth", NO, ["network"]),
     ("network.links.ipvlan", NO, []),
+    ("network.links.vxlan", NO, ["network.driver=vxlan"]),
     ("network.ipv6", False, ["network.subnet6", "container.networks.ipv6_address"]),
     ("security.selinux_container_types", False, ["container.security_opts"]),
     ("security.apparmor_parser", None, ["container.security_opts"]),

@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import compile as compiling
-from ansible_collections.vessel.host.plugins.module_utils._converge import labels
-from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import (
-    parse_security_opts,
-    parse_volume,
-)
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import compile as compiling
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import labels
 from ansible_collections.vessel.host.plugins.module_utils._errors import OptionError
+from ansible_collections.vessel.host.plugins.module_utils._options.container import parse_security_opts, parse_volume
 
 OWN = "system_u:object_r:container_file_t:s0:c1,c2"
 SHARED = "system_u:object_r:container_file_t:s0"

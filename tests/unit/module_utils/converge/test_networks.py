@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge import networks, store
-from ansible_collections.vessel.host.plugins.module_utils._converge.network_options import OPTIONS, complete, to_model
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
 from ansible_collections.vessel.host.plugins.module_utils._errors import InUseError, OptionError
 from ansible_collections.vessel.host.plugins.module_utils._network.observe import Snapshot
 from ansible_collections.vessel.host.plugins.module_utils._network.rtnl import Link, Route
+from ansible_collections.vessel.host.plugins.module_utils._options.network import OPTIONS, complete, to_model
+from ansible_collections.vessel.host.plugins.module_utils._options.record import parse_options
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 EMPTY = Snapshot({}, {}, [])
@@ -24,7 +24,7 @@ def paths(tmp_path):
 
 def whole(given, stored=None, *, whole=False, taken=()):
     parsed = parse_options(OPTIONS, given)
-    return complete(parsed, stored, name="shop", tag="", taken=list(taken), whole=whole)
+    return complete(parsed, stored, name="shop", tag="", taken=list(taken), whole=whole, seen=EMPTY)
 
 
 def test_a_subnet_alone():

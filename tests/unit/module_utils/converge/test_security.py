@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import security
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import security
 from ansible_collections.vessel.host.plugins.module_utils._errors import DependencyError
 from ansible_collections.vessel.host.plugins.module_utils._kernel import caps, seccomp
 from ansible_collections.vessel.host.tests.unit.module_utils.kernel.classic_bpf import (

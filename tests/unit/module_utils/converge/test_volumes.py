@@ -9,9 +9,9 @@ import os
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge import store, volumes
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
-from ansible_collections.vessel.host.plugins.module_utils._converge.volume_options import OPTIONS, parse_owner
 from ansible_collections.vessel.host.plugins.module_utils._errors import InUseError, NotFoundError, OptionError
+from ansible_collections.vessel.host.plugins.module_utils._options.record import parse_options
+from ansible_collections.vessel.host.plugins.module_utils._options.volume import OPTIONS, parse_owner
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
 

@@ -9,6 +9,8 @@ import gzip
 import io
 import json
 import os
+import shutil
+import subprocess
 import tarfile
 
 import pytest
@@ -23,6 +25,7 @@ from ....image_tars import Layout, digest, docker_archive, entry, link, named, t
 
 EMPTY = bytes(1024)  # a layer with nothing in it, so that nobody has to be root
 OTHER = bytes(2048)
+needs_zstd = pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
@@ -33,10 +36,10 @@ def store(tmp_path):
 
 @pytest.fixture
 def load(store, tmp_path):
-    def load(data, wanted="", name="x:1"):
+    def load(data, wanted="", name="x:1", **options):
         path = tmp_path / "image.tar"
         path.write_bytes(data)
-        return archive.load(store, str(path), name, wanted)
+        return archive.load(store, str(path), name, wanted, **options)
 
     return load
 
@@ -168,6 +171,12 @@ def nested():
     return layout.tar(index)
 
 
+def for_others():
+    layout = Layout()
+    entries = [{**layout.image([(EMPTY, EMPTY)]), "platform": {"os": "linux", "architecture": name}} for name in "ab"]
+    return layout.tar(layout.index(entries))
+
+
 BAD = [
     (b"", "is not a tar archive, or damaged: empty file"),
     (b"garbage" * 1000, "is not a tar archive, or damaged: "),
@@ -204,10 +213,19 @@ BAD = [
     (docker(config={"config": {"Healthcheck": "true"}}), "malformed: Healthcheck is not a mapping"),
     (docker(config={"config": {"Healthcheck": {"Test": "true"}}}), "Healthcheck.Test is not a list of strings"),
     (docker(config={"config": {"Healthcheck": {"Retries": True}}}), "malformed: Healthcheck.Retries is not a number"),
+    (docker(config={"history": 7}), "malformed: history is not a list of mappings"),
+    (docker(config={"history": ["x"]}), "malformed: history is not a list of mappings"),
+    (docker(config={"history": [{"created_by": ["x"]}]}), "malformed: history: created_by is not a string"),
+    (docker(config={"author": {}}), "malformed: author is not a string"),
+    (docker(config={"created": 7}), "malformed: created is not a string"),
+    (docker(config={"history": None, "author": None, "created": None}), None),
+    (docker(raw=b'[{"Config": ' + b"9" * 5000 + b"}]"), "manifest.json is not JSON"),
     (docker(config={"config": {"Cmd": None, "Env": None, "User": "", "Healthcheck": None, "Volumes": None}}), None),
     (descriptor_with(size=7), "has 355 bytes, and it should have 7"),
     (descriptor_with(size=-7), "is -7"),
     (descriptor_with(size=None), "is None"),
+    (descriptor_with(size=1e400), "is inf"),
+    (descriptor_with(size=10**19), "has 355 bytes, and it should have 10000000000000000000"),
     (descriptor_with(digest=digest(b"other")), "lacks blobs/sha256/"),
     (descriptor_with(digest="md5:x"), "'md5:x' is not a sha256 digest"),
     (descriptor_with(digest="sha256:../../../etc/passwd"), "is not a sha256 digest"),
@@ -219,6 +237,8 @@ BAD = [
     (layer_with(size=7), "has 1024 bytes, and it should have 7"),
     (layer_with(digest=digest(OTHER)), "lacks blobs/sha256/"),
     (oci(lambda layout, image, manifest: layout.blobs.update({digest(EMPTY): OTHER})), "the layer has the digest"),
+    (manifest_with(layers=[]), "the manifest has 0 layers and the configuration 1"),
+    (for_others(), f"has no image for linux/{architecture()} (it has linux/a, linux/b)"),
     (nested(), "its indexes lead to indexes, and to no image"),
 ]
 
@@ -242,6 +262,38 @@ def test_a_compressed_blob_with_another_digest(load):
     layout.blobs[digest(stored)] = gzip.compress(EMPTY, 1, mtime=1)
     with pytest.raises(StoreError, match=r"has the digest|bytes, and it should have"):
         load(layout.tar(image))
+
+
+def bomb(*, zstd=False):
+    """100 MB in a few kilobytes."""
+    data = b"".join((docker()[:-1024], tar(entry("zeros"))[:512], bytes(100 << 20)))
+    command = ["zstd", "-c"] if zstd else ["gzip", "-1c"]
+    return subprocess.run(command, input=data, check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("zstd", [False, pytest.param(True, marks=needs_zstd)])
+def test_a_compressed_archive_is_a_bomb(load, store, tmp_path, zstd):
+    data = bomb(zstd=zstd)
+    assert len(data) < 1 << 20
+    with pytest.raises(StoreError) as caught:
+        load(data, limit=10_000_000)
+    assert str(caught.value) == (
+        f"{tmp_path}/image.tar unpacks to more than the 10000000 bytes that are allowed (max_size says how many)"
+    )
+    assert not os.path.exists(store.paths.state)
+    assert load(gzip.compress(docker()), limit=20_000).layers == (digest(EMPTY),)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_entries_without_number(load, store, pack):
+    """Each would be kept in memory."""
+    (member, _data) = entry("x")
+    with pytest.raises(StoreError, match="is no image: it has too many entries"):
+        load(pack(member.tobuf() * 10001))
+    many = tar(*(entry("x", pax_headers={"comment": "c" * 1000000}) for _number in range(20)))
+    with pytest.raises(StoreError, match="is no image: it has too many entries"):
+        load(pack(many))
+    assert not os.path.exists(store.paths.state)
 
 
 def test_links_out_of_an_archive_lead_nowhere(load):

@@ -13,7 +13,7 @@ from ansible_collections.vessel.host.plugins.module_utils._image.build.plan impo
 from ansible_collections.vessel.host.plugins.module_utils._image.build.steps import Config, Copy, Run, Workdir
 from ansible_collections.vessel.host.plugins.module_utils._image.config import architecture
 from ansible_collections.vessel.host.plugins.module_utils._image.containerfile import mounts
-from ansible_collections.vessel.host.plugins.module_utils._image.containerfile.compile import bases, compile
+from ansible_collections.vessel.host.plugins.module_utils._image.containerfile.compile import bases, compile, unused
 from ansible_collections.vessel.host.plugins.module_utils._image.containerfile.source import read
 from ansible_collections.vessel.host.plugins.module_utils._image.containerfile.words import expand, expand_words
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Image
@@ -30,7 +30,7 @@ def compiled(text, build_args=None, target="", images=None, context=CONTEXT):
 
 
 def stage(text, **options):
-    return compiled(text, **options).stages[-1]
+    return compiled(text, **options)[-1]
 
 
 def body(text, **options):
@@ -203,10 +203,11 @@ def test_arguments_have_their_scope():
         """
     assert stage(text).steps[1].options == {"env": {"E": "2l1"}}  # a stage has those of the one that it is made from
     assert dict(run_args(text).args) == {"VERSION": "1", "LOCAL": "l", "OTHER": "2"}
-    made = compiled(text, build_args={"VERSION": "9", "LOCAL": "L", "NONE": ""})
-    assert made.stages[0].base.name == "base:9"
-    assert made.stages[1].steps[1].options == {"env": {"E": "2L9"}}
-    assert made.unused == ("NONE",)
+    given = {"VERSION": "9", "LOCAL": "L", "NONE": ""}
+    made = compiled(text, build_args=given)
+    assert made[0].base.name == "base:9"
+    assert made[1].steps[1].options == {"env": {"E": "2L9"}}
+    assert unused(textwrap.dedent(text), "Containerfile", given) == ["NONE"]
 
 
 def test_an_argument_without_a_value_is_none():
@@ -223,7 +224,7 @@ def test_the_environment_comes_before_arguments():
 def test_proxies_need_no_declaration_and_are_no_arguments():
     step = run_args("FROM base\nRUN x", build_args={"http_proxy": "p"})
     assert (step.args, step.hidden) == ({}, {"http_proxy": "p"})
-    assert compiled("FROM base", build_args={"HTTP_PROXY": "p"}).unused == ()
+    assert unused("FROM base", "Containerfile", {"HTTP_PROXY": "p"}) == []
 
 
 def test_the_platform_is_there_for_who_asks():
@@ -249,14 +250,14 @@ STAGES = """
 
 
 def test_only_what_the_target_needs_is_built():
-    assert [made.name for made in compiled(STAGES).stages] == ["files", "build", "final"]
-    assert [made.name for made in compiled(STAGES, target="build").stages] == ["build"]
-    assert [made.name for made in compiled(STAGES, target="0").stages] == ["files"]
-    assert [made.name for made in compiled(STAGES, target="FINAL").stages][-1] == "final"
+    assert [made.name for made in compiled(STAGES)] == ["files", "build", "final"]
+    assert [made.name for made in compiled(STAGES, target="build")] == ["build"]
+    assert [made.name for made in compiled(STAGES, target="0")] == ["files"]
+    assert [made.name for made in compiled(STAGES, target="FINAL")][-1] == "final"
 
 
 def test_what_a_stage_copies_from():
-    made = compiled(STAGES).stages
+    made = compiled(STAGES)
     assert made[0].base.layers == ()
     copies = [step for step in made[-1].steps if isinstance(step, Copy)]
     assert [getattr(step.origin, "name", step.origin) for step in copies] == [1, 0, "registry.example/other:1"]
@@ -429,7 +430,7 @@ def test_a_target_that_is_no_stage():
 def test_without_a_context_nothing_is_copied_from_it():
     with pytest.raises(ContainerfileError, match=r"Containerfile:2: COPY: there is no context"):
         compiled("FROM a\nCOPY x /", context=None)
-    assert compiled("FROM a\nCOPY --from=b x /", context=None).stages
+    assert compiled("FROM a\nCOPY --from=b x /", context=None)
 
 
 # mounts

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import socket
 import tarfile
 
 import pytest
@@ -97,3 +99,99 @@ def test_records_count_their_own_length():
         data = pack.header(b"p" * length, None, b"0")
         with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as archive:
             assert archive.getnames() == ["p" * length]
+
+
+# a directory that others write to
+class Meddler(io.BytesIO):
+    """What happens when the entry ``a`` is written, which is the first."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+
+    def write(self, data):
+        if self.act and data.startswith(b"a\0"):
+            self.act, act = None, self.act
+            act()
+        return super().write(data)
+
+
+def replace(path, make):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    make(path)
+
+
+@pytest.mark.parametrize("name", ["file", "dir", "symlink", "linked"])
+def test_what_has_gone_before_its_turn_is_left_out(tmp_path, name):
+    top = tmp_path / "top"
+    (top / "dir/sub").mkdir(parents=True)
+    for file in ("a", "file", "linked", "z"):
+        (top / file).write_text(file)
+    os.link(top / "linked", top / "links-too")
+    (top / "symlink").symlink_to("z")
+    out = Meddler(lambda: replace(top / name, lambda path: None))
+    pack.pack(str(top), out, busy=True)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as archive:
+        assert archive.extractfile("links-too").read() == b"linked"
+        gone = {"dir", "dir/sub"} if name == "dir" else {name}
+        everything = {".", "a", "dir", "dir/sub", "file", "linked", "links-too", "symlink", "z"}
+        assert set(archive.getnames()) == everything - gone
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("file", lambda path: None),
+        ("file", os.mkfifo),
+        ("file", lambda path: path.symlink_to("/etc/passwd")),
+        ("file", os.mkdir),
+        ("file", lambda path: socket.socket(socket.AF_UNIX).bind(str(path))),
+        ("dir", lambda path: path.symlink_to("/etc")),
+        ("dir", lambda path: path.write_text("x")),
+        ("symlink", lambda path: path.write_text("x")),
+        ("symlink", os.mkdir),
+    ],
+)
+def test_what_became_another_thing_after_it_was_looked_at_is_left_out(tmp_path, name, make):
+    """Nobody waits for a FIFO's writer, and no symlink leads out."""
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "file").write_text("file")
+    (tmp_path / "symlink").symlink_to("file")
+    info = os.lstat(tmp_path / name)
+    replace(tmp_path / name, make)
+    out, top = io.BytesIO(), os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(pack._Gone):
+            pack._Packer(out, (), devices=True, busy=True)._entry(top, name.encode(), name.encode(), info)
+    finally:
+        os.close(top)
+    assert out.getvalue() == b""
+
+
+def test_what_has_gone_is_an_error_where_nobody_should_write(tmp_path):
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    with pytest.raises(FileNotFoundError):
+        pack.pack(str(tmp_path), Meddler((tmp_path / "b").unlink))
+
+
+@pytest.mark.parametrize("size", [100, 3 << 20])
+def test_a_file_that_is_cut_off_while_it_is_read_ends_in_zeros(tmp_path, size):
+    (tmp_path / "a").write_bytes(b"x" * size)
+
+    class Cutter(Meddler):
+        def write(self, data):
+            done = super().write(data)
+            if data.startswith(b"a\0"):
+                os.truncate(tmp_path / "a", 10)
+            return done
+
+    out = Cutter(None)
+    pack.pack(str(tmp_path), out, busy=True)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as archive:
+        assert archive.extractfile("a").read() == b"x" * 10 + bytes(size - 10)
+    (tmp_path / "a").write_bytes(b"x" * size)
+    with pytest.raises(StoreError, match="a became shorter while it was read"):
+        pack.pack(str(tmp_path), Cutter(None))

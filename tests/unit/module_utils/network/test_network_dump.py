@@ -61,7 +61,7 @@ def refused(code: int):
 def test_an_answer_in_pieces_is_one():
     links = reader(lambda number: one("a", 1)(number) + one("bcd", 2)(number), one("e", 3), done()).links()
     assert list(links) == ["a", "bcd", "e"]
-    assert links["bcd"] == Link(2, "bcd", "veth", True, 1500, "02:42:00:00:00:01", 7, 0)
+    assert links["bcd"] == Link(2, "bcd", "veth", True, 1500, "02:42:00:00:00:01", 7, 0, running=True)
 
 
 def test_what_is_left_of_an_older_answer_is_passed_over():

@@ -9,7 +9,7 @@ import os
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._network import names
-from ansible_collections.vessel.host.plugins.module_utils._network.model import Endpoint
+from ansible_collections.vessel.host.plugins.module_utils._network.model import Endpoint, Name
 
 DB = Endpoint("db", "shop", "eth0", "ve1", "10.89.0.2/24", "fd00::2/64", aliases=("mysql", "db"))
 PHP = Endpoint("php", "shop", "eth0", "ve2", "10.89.0.3/24")
@@ -17,6 +17,18 @@ PHP = Endpoint("php", "shop", "eth0", "ve2", "10.89.0.3/24")
 
 def test_network_lines_name_each_address_once():
     assert names.network_lines([DB, PHP]) == "10.89.0.2\tdb mysql\nfd00::2\tdb mysql\n10.89.0.3\tphp\n"
+
+
+def test_names_of_elsewhere_come_after_those_that_are_here():
+    elsewhere = [
+        Name("web", ("10.89.1.2", "fd00::102")),
+        Name("db", ("10.89.1.9",)),  # it is here now, whatever others have been told
+        Name("mysql", ("10.89.0.2", "10.89.1.3")),  # an alias of containers of two hosts
+        Name("store", ("10.89.0.2",)),  # a name for what has come here, which must not go with it
+    ]
+    lines = names.network_lines([DB], elsewhere).splitlines()
+    assert lines[:2] == names.network_lines([DB]).splitlines()
+    assert lines[2:] == ["10.89.1.2\tweb", "fd00::102\tweb", "10.89.1.3\tmysql", "10.89.0.2\tstore"]
 
 
 def test_hosts_begins_with_loopback_and_ones_own_names():

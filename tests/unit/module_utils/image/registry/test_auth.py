@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import urllib.parse
 
 import pytest
@@ -46,6 +47,15 @@ JOE = {"username": "joe", "password": "hunter2"}
 )  # fmt: skip
 def test_challenges(header, found):
     assert challenges(header) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["a" + " " * 65000 + "b", "a" + "," * 65000 + "=", 'a b="' + "\\" * 65000, "a " * 30000], ids=range(4)
+)
+def test_a_long_challenge_is_read_at_once(text):
+    begun = time.monotonic()
+    challenges(text)
+    assert time.monotonic() - begun < 5
 
 
 class Tokens:
@@ -149,7 +159,7 @@ def test_an_identity_token_is_posted_and_never_in_an_address(client, name, serve
 @pytest.mark.parametrize(
     ("answer", "settings", "sentence"),
     [
-        (Answer(401), JOE, "refuses the username and password .the credentials were refused: are they those for"),
+        (Answer(401), JOE, "refuses the credentials .those of username and password were refused: are they those for"),
         (Answer(403), {}, "refuses a token to who has no username .it may be private"),
         (Answer(200, b"<html>"), {}, r"gave no token \(status 200\)"),
         (Answer(200, b"[]"), {}, r"gave no token"),
@@ -185,10 +195,31 @@ def test_a_password_goes_to_no_realm_without_tls(realm, sentence):
 def test_a_wrong_password_is_shown_once(client, name, server):
     server.rule("", Answer(401, b"", {"WWW-Authenticate": 'Basic realm="x"'}))
     with pytest.raises(
-        RegistryError, match=r"\(401\) \(the credentials were refused: are they those for .*, and may they do this\?\)"
+        RegistryError,
+        match=r"\(401\) \(those of username and password were refused: are they those for .*, and may they do this\?\)",
     ):
         client(**JOE).manifest(name())
     assert len(server.requests("manifests")) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_gave_what_was_refused_is_told(client, name, server, tmp_path, monkeypatch, status):
+    """The option, or the file that nobody named."""
+    asking = Answer(401, b"", {"WWW-Authenticate": 'Basic realm="x"'})
+    server.rule("", lambda asked: Answer(status) if asked.headers.get("authorization") else asking)
+    kept = json.dumps({"auths": {str(name().domain): packed("joe:hunter2")}})
+    (tmp_path / "auth.json").write_text(kept)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(RegistryError, match=rf"those of auth_file {tmp_path}/auth.json were refused"):
+        client(auth_file=f"{tmp_path}/auth.json").manifest(name())
+    with pytest.raises(RegistryError, match=r"none were given: give username and password, or auth_file"):
+        client().manifest(name())
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker/config.json").write_text(kept)
+    with pytest.raises(RegistryError, match=rf"those of the file {tmp_path}/.docker/config.json were refused"):
+        client().manifest(name())
 
 
 def test_credentials_show_nothing():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
+import urllib.parse
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import NetworkError, OptionError, RegistryError
@@ -306,6 +307,44 @@ def test_a_mirror_never_sees_the_registry_s_password(client, name, server, other
     server.put("app", "1", {})
     assert client(mirrors=(other.host,), **SECRET).manifest(name()).data == b"{}"
     assert not any("authorization" in one.headers for one in other.asked)
+
+
+TOKEN = "a/token=="
+
+
+def token(asked):
+    if asked.path.startswith("/token"):
+        return Answer(200, json.dumps({"token": TOKEN}).encode())
+    challenge = {"WWW-Authenticate": f'Bearer realm="http://{asked.headers["host"]}/token"'}
+    return None if "authorization" in asked.headers else Answer(401, b"", challenge)
+
+
+def echo(asked):
+    """All that it was shown, in the distribution-spec's form."""
+    shown = asked.headers["authorization"]
+    shown = [shown, "hunter2", urllib.parse.quote_plus(shown.partition(" ")[2])]
+    said = [{"code": "DENIED", "message": text} for text in shown]
+    return Answer(403, json.dumps({"errors": said}).encode())
+
+
+@pytest.mark.parametrize("challenge", [basic, token])
+def test_a_registry_that_says_what_it_was_shown(client, name, server, challenge):
+    server.rule("", challenge)
+    server.rule("manifests", echo)
+    with pytest.raises(RegistryError, match=r"forbidden \(403\): B[a-z]+ \*{8} \[DENIED\]; ") as caught:
+        client(**SECRET).manifest(name())
+    told = str(caught.value)
+    assert not [secret for secret in ("hunter2", "am9lOmh1bnRlcjI", TOKEN, "a%2Ftoken") if secret in told]
+
+
+@pytest.mark.parametrize("target", ["http://joe:hunter2@localhost/", "ftp://x/?was=am9lOmh1bnRlcjI%3D"])
+def test_a_redirect_that_holds_it(client, name, server, target):
+    server.rule("manifests", basic)
+    server.rule("manifests", Answer(302, b"", {"Location": target}))
+    with pytest.raises(RegistryError, match=r"it redirects to .*\*{8}.*, which is no web address") as caught:
+        client(**SECRET).manifest(name())
+    assert "hunter2" not in str(caught.value)
+    assert "am9lOmh1bnRlcjI" not in str(caught.value)
 
 
 def test_nothing_that_is_shown_holds_a_secret(client):

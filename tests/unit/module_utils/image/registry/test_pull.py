@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+from functools import partial
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import (
@@ -28,7 +29,7 @@ from ansible_collections.vessel.host.plugins.module_utils._image.registry import
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 
-from .....image_tars import digest, entry, tar
+from .....image_tars import digest, entry, listing, tar
 from .....registry_server import INDEX, Answer
 
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
@@ -282,7 +283,7 @@ def test_it_does_not_go_on_for_ever(get, store, server, app):
     assert store.names() == []
 
 
-@pytest.mark.parametrize("said", ["bytes 0-10/20", "", "bytes */20", "lines 100000-"])
+@pytest.mark.parametrize("said", ["bytes 0-10/20", "", "bytes */20", "lines 100000-", f"bytes {'1' * 5000}-"])
 def test_a_range_that_was_not_asked_for(get, server, app, said):
     name = app["layers"][1]["digest"]
     server.rule(name, cut(server, 100_000), lambda asked: Answer(206, LARGE[:50], {"Content-Range": said}))
@@ -320,6 +321,56 @@ def test_blobs_that_lie_elsewhere_are_fetched_without_credentials(get, store, se
     assert all(map(store.has_layer, image.layers))
     assert len(other.requests("signed")) == 3
     assert not any("authorization" in one.headers for one in other.asked)
+
+
+# what never comes right, asked for anything, beside an image that is there
+NEVER = {
+    "too many": (Answer(429), r"too many requests \(429\)"),
+    "too many, come back later": (Answer(429, b"", {"Retry-After": "3600"}), "it asks for 3600 s"),
+    "an error": (Answer(500, b"<html>oops"), r"it has an error of its own \(500\)"),
+    "an error in words": (
+        Answer(500, b'{"errors":[{"message":"oh\\n\\u001bno","code":"X"}]}'),
+        r"oh no \[X\]",
+    ),
+    "closed": (lambda server, asked: server.honest(asked)._replace(cut=100), "closed the connection|ended after"),
+    "a page": (Answer(200, b"<html>", {"Content-Type": "text/html"}), "answers with text/html|has 6 bytes, and it"),
+    "nothing": (Answer(200), "answers with nothing|has 0 bytes, and it"),
+    "a secret door": (Answer(401), r"it wants to know who asks \(401\)"),
+    "not there": (Answer(404), r"not there \(404\)"),
+    "teapot": (Answer(418), r"status \(418\)"),
+    "in a circle": (lambda server, asked: Answer(302, b"", {"Location": asked.path}), "redirects in a circle"),
+    "to a file": (Answer(302, b"", {"Location": "file:///etc/passwd"}), "which is no web address"),
+}
+
+
+@pytest.mark.parametrize(("answer", "sentence"), NEVER.values(), ids=NEVER)
+@pytest.mark.parametrize("what", ["manifest", "config", "layer"])
+def test_what_never_comes_right(get, store, server, what, answer, sentence):
+    server.image("good", "1", [(SMALL, SMALL)])
+    get("good:1")
+    before = listing(store.paths.root, times=False)
+    value = server.image("app", "1", [(gzip.compress(LARGE), LARGE)])
+    path = {"manifest": "manifests/1", "config": value["config"]["digest"], "layer": value["layers"][0]["digest"]}
+    server.rule(f"app/.*{path[what]}", partial(answer, server) if callable(answer) else answer)
+    with pytest.raises(VesselError, match=sentence) as caught:
+        get()
+    text = str(caught.value)
+    assert text.startswith(server.host)
+    assert text.isprintable()
+    assert listing(store.paths.root, times=False) == before
+
+
+@pytest.mark.parametrize("what", ["manifest", "config", "layer"])
+def test_one_that_hangs_for_ever(get, store, server, what):
+    server.image("good", "1", [(SMALL, SMALL)])
+    get("good:1")
+    before = listing(store.paths.root, times=False)
+    value = server.image("app", "1", [(gzip.compress(LARGE), LARGE)])
+    path = {"manifest": "manifests/1", "config": value["config"]["digest"], "layer": value["layers"][0]["digest"]}
+    server.rule(f"app/.*{path[what]}", server.hang)
+    with pytest.raises(NetworkError, match=f"^{server.host}: no (answer|byte)|it did not answer|said nothing"):
+        get(settings={"timeout": 0.2})
+    assert listing(store.paths.root, times=False) == before
 
 
 # what was finished

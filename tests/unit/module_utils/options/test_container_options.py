@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import compile, identity
-from ansible_collections.vessel.host.plugins.module_utils._converge.container_options import DIRECTIVES, OPTIONS
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
+from ansible_collections.vessel.host.plugins.module_utils._converge.container import compile, identity
 from ansible_collections.vessel.host.plugins.module_utils._errors import OptionError
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Image
+from ansible_collections.vessel.host.plugins.module_utils._options.container import DIRECTIVES, OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._options.record import parse_options
 
 # int() takes no superscripts, which str.isdigit() takes for digits.
 SUPERSCRIPT = "\N{SUPERSCRIPT TWO}"

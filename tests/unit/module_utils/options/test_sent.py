@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._converge import images
-from ansible_collections.vessel.host.plugins.module_utils._converge.image_options import DIRECTIVES, OPTIONS
-from ansible_collections.vessel.host.plugins.module_utils._converge.options import parse_options
-from ansible_collections.vessel.host.plugins.module_utils._converge.sent import (
+from ansible_collections.vessel.host.plugins.module_utils._converge.image import images
+from ansible_collections.vessel.host.plugins.module_utils._errors import OptionError, StoreError
+from ansible_collections.vessel.host.plugins.module_utils._image import rootfs
+from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
+from ansible_collections.vessel.host.plugins.module_utils._options.image import DIRECTIVES, OPTIONS
+from ansible_collections.vessel.host.plugins.module_utils._options.record import parse_options
+from ansible_collections.vessel.host.plugins.module_utils._options.sent import (
     ASKING,
     CONTENTS,
     PROGRESS,
@@ -17,9 +20,6 @@ from ansible_collections.vessel.host.plugins.module_utils._converge.sent import 
     Sent,
     take,
 )
-from ansible_collections.vessel.host.plugins.module_utils._errors import OptionError
-from ansible_collections.vessel.host.plugins.module_utils._image import rootfs
-from ansible_collections.vessel.host.plugins.module_utils._image.store import Store
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
 from ansible_collections.vessel.host.tests.image_tars import entry, folder, tar
 
@@ -131,7 +131,7 @@ def test_nothing_is_remembered_of_where_it_was_sent_to(paths, file):
     [
         ({"src": "a.tar"}, "src: 'a.tar' is on the controller, where only the action plugin of vessel.host.image"),
         ({"src": "a.tar", "path": "/a.tar"}, "src: 'a.tar' can't be with path"),
-        ({}, "path: None is missing; source: rootfs needs it, or src"),
+        ({}, "path: is missing; source: rootfs needs it, or src"),
         ({"source": "template", "template": "busybox", "src": "a.tar"}, "src: 'a.tar' can't be with source: template"),
         ({"src": ""}, "src: ''"),
     ],
@@ -140,3 +140,19 @@ def test_bad_input(paths, given, sentence):
     with pytest.raises(OptionError) as caught:
         images.plan(paths, parse_options((*DIRECTIVES, *OPTIONS), {"name": "app", "source": "rootfs", **given}))
     assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("rootfs", "tree.tar: the archive is damaged, cut short, or no tar: "),
+        ("archive", "tree.tar is not a tar archive, or damaged: "),
+    ],
+)
+def test_an_error_speaks_of_what_the_task_has(paths, file, source, sentence):
+    file.write_bytes(b"no tar" * 1000)
+    with pytest.raises(StoreError) as caught:
+        plan(paths, file, sent=True, source=source).apply()
+    assert str(caught.value).startswith(sentence)
+    assert str(file.parent) not in str(caught.value)

@@ -1,0 +1,260 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``vessel exec`` and ``vessel cp`` as programs use them: what is told of the end, files as streams, and a process that
+stays to start the next ones faster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.vessel.host.tests.patience import patient
+
+from .options_box import until
+from .warm import TRAP, WarmPlace
+
+pytestmark = pytest.mark.root
+
+APP = 1234  # a user of the container's
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPlace]:
+    place = WarmPlace(str(tmp_path_factory.mktemp("exec") / "vessel"))
+    try:
+        place.busybox()
+        for name, user in (("box", "0:0"), ("app", f"{APP}:{APP}")):
+            place.task("container", name=name, image="bb", command=["sh", "-c", TRAP], network_mode="none", user=user)
+        yield place
+    finally:
+        place.remove()
+
+
+def vessel(place: WarmPlace, *words: str, data: bytes = b"", **more) -> subprocess.CompletedProcess[bytes]:
+    given = {"input": data, "capture_output": True, "timeout": patient(60), **more}
+    return subprocess.run([f"{place.paths.bin}/vessel", *words], check=False, **given)
+
+
+def inside(place: WarmPlace, path: str, name: str = "box") -> Path:
+    return Path(f"/proc/{place.facts(name)['pid']}/root{path}")
+
+
+def warm(place: WarmPlace) -> list[Path]:
+    return list(Path(place.paths.run).glob("warm-*.sock"))
+
+
+# the end that is told
+@pytest.mark.parametrize("persist", [(), ("--persist", "30")], ids=["cold", "warm"])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["true"], 0), (["sh", "-c", "exit 255"], 255), (["sh", "-c", "kill -9 $$"], 137), (["no-such"], 127)],
+)
+def test_the_commands_exit_code_is_the_last_line_and_ours_is_0(place, command, code, persist):
+    done = vessel(place, "exec", *persist, "--report", "WORD", "box", *command)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == f"WORD {code}".encode()
+
+
+@pytest.mark.parametrize("persist", [(), ("--persist", "30")], ids=["cold", "warm"])
+def test_where_nothing_was_run_no_end_is_told(place, persist):
+    done = vessel(place, "exec", *persist, "--report", "WORD", "gone", "true")
+    assert (done.returncode, done.stderr) == (125, b"vessel: no such container: gone (vessel ps lists them)\n")
+
+
+# files
+def test_a_stream_becomes_a_file(place):
+    data = os.urandom(3_000_001)
+    done = vessel(place, "cp", "--mode", "640", "--size", str(len(data)), "-", "box:/tmp/a file", data=data)
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = inside(place, "/tmp/a file")
+    assert found.read_bytes() == data
+    assert found.stat().st_mode & 0o7777 == 0o640
+    assert vessel(place, "cp", "box:/tmp/a file", "-").stdout == data
+
+
+def test_a_stream_that_is_cut_off_leaves_what_was_there(place):
+    vessel(place, "cp", "-", "box:/tmp/kept", data=b"before")
+    before = sorted(os.listdir(inside(place, "/tmp")))
+    done = vessel(place, "cp", "--size", "100", "-", "box:/tmp/kept", data=b"after")
+    assert done.returncode == 1
+    assert done.stderr == b"vessel: the input has 5 bytes, not 100; nothing was written\n"
+    assert inside(place, "/tmp/kept").read_bytes() == b"before"
+    assert sorted(os.listdir(inside(place, "/tmp"))) == before
+
+
+def test_a_file_of_the_hosts_and_back(place, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"content")
+    source.chmod(0o751)
+    assert vessel(place, "cp", str(source), "box:/tmp/copied").returncode == 0
+    assert inside(place, "/tmp/copied").stat().st_mode & 0o7777 == 0o751
+    inside(place, "/tmp/copied").chmod(0o4751)
+    assert vessel(place, "cp", "box:/tmp/copied", "./target", cwd=tmp_path).returncode == 0
+    assert target.read_bytes() == b"content"
+    assert target.stat().st_mode & 0o7777 == 0o751, "a set-uid file came out of a container"
+
+
+def test_a_file_that_is_mounted_on_keeps_its_inode(place):
+    hosts = inside(place, "/etc/hosts")
+    inode = hosts.stat().st_ino
+    assert vessel(place, "cp", "-", "box:/etc/hosts", data=b"127.0.0.1 here\n").returncode == 0
+    assert (hosts.read_bytes(), hosts.stat().st_ino) == (b"127.0.0.1 here\n", inode)
+
+
+def test_symlinks_stay_inside(place, tmp_path):
+    """By name they lead to files of the host's, which must neither be read nor written."""
+    (tmp_path / "secret").write_text("the host's")
+    root = inside(place, "/")
+    for name, target in (("file", tmp_path / "secret"), ("dir", tmp_path), ("up", f"../../../..{tmp_path}")):
+        (root / f"tmp/{name}").symlink_to(target)
+    for path in ("/tmp/file", "/tmp/dir/secret", "/tmp/up/secret", f"/../../..{tmp_path}/secret"):
+        assert vessel(place, "cp", f"box:{path}", "-").returncode == 1, path
+        assert vessel(place, "cp", "-", f"box:{path}", data=b"written").returncode == 1, path
+    assert (tmp_path / "secret").read_text() == "the host's"
+    assert os.listdir(tmp_path) == ["secret"]
+
+
+def test_a_copy_is_its_users(place):
+    assert vessel(place, "cp", "-", "app:/tmp/mine", data=b"x").returncode == 0
+    info = inside(place, "/tmp/mine", "app").stat()
+    assert (info.st_uid, info.st_gid) == (APP, APP)
+    assert vessel(place, "cp", "-u", "nobody", "-", "app:/tmp/nobodys", data=b"x").returncode == 0
+    assert inside(place, "/tmp/nobodys", "app").stat().st_uid == 65534
+
+
+def test_what_its_user_may_not_do_is_not_done_for_it(place):
+    """It is root who writes: a symlink in a directory of the user's would lead root to where the user may not write."""
+    root = inside(place, "/", "app")
+    (root / "tmp/etc").symlink_to("/etc")
+    (root / "etc/key").write_text("root's")
+    (root / "etc/key").chmod(0o600)
+    for path in ("/etc/new", "/tmp/etc/new"):
+        done = vessel(place, "cp", "-", f"app:{path}", data=b"x")
+        assert (done.returncode, b"may not write to" in done.stderr) == (1, True)
+    done = vessel(place, "cp", "app:/tmp/etc/key", "-")
+    assert (done.returncode, done.stdout, b"may not read" in done.stderr) == (1, b"", True)
+    assert not (root / "etc/new").exists()
+    assert vessel(place, "cp", "-u", "root", "app:/etc/key", "-").stdout == b"root's"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["box:/tmp/none", "-"], "no such file in the container box: /tmp/none"),
+        (["box:/tmp", "-"], "is neither a file nor a symlink"),
+        (["-", "box:/none/x"], "lies in /none, which can't be entered"),
+        (["-", "gone:/x"], "no such container: gone"),
+        (["-", "-"], "one of SOURCE and TARGET as NAME:PATH"),
+        (["box:/a", "box:/b"], "one of SOURCE and TARGET as NAME:PATH"),
+        (["-", "box:x"], "one of SOURCE and TARGET as NAME:PATH"),
+        (["--size", "many", "-", "box:/x"], "--size: 'many' is no number"),
+        (["-m", "8", "-", "box:/x"], "--mode: '8' is no octal number"),
+        (["-u", "$(id);", "-", "box:/x"], "is no user in the image's /etc/passwd"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(place, words, said):
+    done = vessel(place, "cp", *words)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+
+
+# the process that stays
+def test_the_next_one_is_a_fork_of_the_process_that_stayed(place):
+    vessel(place, "exec", "--persist", "30", "box", "true")
+    (address,) = warm(place)
+    assert address.stat().st_mode & 0o777 == 0o600
+    done = vessel(place, "exec", "--persist", "30", "-i", "box", "sh", "-c", "cat; echo error >&2; exit 3", data=b"in")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"in", b"error\n")
+    assert warm(place) == [address]
+
+
+def test_its_environment_is_not_the_next_ones(place):
+    for root in ("/none", place.root):
+        words = ["--root", place.root, "exec", "--persist", "30", "box", "true"]
+        assert vessel(place, *words, env={**os.environ, "VESSEL_ROOT": root}).returncode == 0
+    words = ["exec", "--persist", "30", "box", "true"]
+    assert vessel(place, *words, env={**os.environ, "VESSEL_ROOT": "/none"}).returncode == 125
+
+
+def test_many_at_a_time(place):
+    vessel(place, "exec", "--persist", "30", "box", "true")
+    words = [f"{place.paths.bin}/vessel", "exec", "--persist", "30", "box", "sh", "-c"]
+    running = [
+        subprocess.Popen([*words, f"echo {number}; exit {number}"], stdout=subprocess.PIPE) for number in range(20)
+    ]
+    ends = [(process.communicate(timeout=patient(60))[0], process.returncode) for process in running]
+    assert ends == [(f"{number}\n".encode(), number) for number in range(20)]
+
+
+def sleeper(place: WarmPlace, seconds: str) -> tuple[subprocess.Popen[bytes], int]:
+    """One that runs by way of the process that stayed, and its pid on the host."""
+    vessel(place, "exec", "--persist", "30", "box", "true")
+    command = [f"{place.paths.bin}/vessel", "exec", "--persist", "30", "box", "sleep", seconds]
+    return subprocess.Popen(command, stderr=subprocess.PIPE), int(until(lambda: pid_of("sleep", seconds)))
+
+
+def pid_of(*words: str) -> int:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if entry.read_bytes() == b"".join(word.encode() + b"\0" for word in words):
+                return int(entry.parent.name)
+        except OSError:
+            continue
+    return 0
+
+
+def test_a_signal_reaches_the_command(place):
+    process, pid = sleeper(place, "31415")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(patient(20)) == 143
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_a_caller_that_is_killed_hangs_up(place):
+    process, pid = sleeper(place, "31416")
+    process.kill()
+    process.wait()
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def test_a_process_that_stayed_and_was_killed_is_said_and_replaced(place):
+    process, pid = sleeper(place, "31417")
+    os.kill(stayed(place), signal.SIGKILL)
+    assert process.wait(patient(20)) == 125
+    os.kill(pid, signal.SIGKILL)  # it has the same stderr
+    assert process.stderr.read() == b"vessel: the process that ran it was killed\n"
+    assert vessel(place, "exec", "--persist", "30", "box", "true").returncode == 0
+    assert stayed(place)
+
+
+def stayed(place: WarmPlace) -> int:
+    """The pid of the one that listens."""
+    (address,) = warm(place)
+    inodes = [
+        line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(address.name)
+    ]
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(entry) in [f"socket:[{inode}]" for inode in inodes]:
+                return int(entry.parts[2])
+        except OSError:
+            continue
+    raise AssertionError("nobody listens")
+
+
+def test_it_goes_when_nobody_needs_it(place):
+    Path(place.paths.run, "locks/warm").unlink()
+    for address in warm(place):
+        os.kill(stayed(place), signal.SIGKILL)
+        address.unlink()
+    vessel(place, "exec", "--persist", "5", "box", "true")
+    pid = stayed(place)
+    assert pid
+    until(lambda: not warm(place) and not os.path.exists(f"/proc/{pid}"))
+    assert vessel(place, "exec", "--persist", "30", "box", "true").returncode == 0
