@@ -25,6 +25,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import urllib.parse
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -507,4 +508,9 @@ def _now() -> str:
 def _make(*paths: str) -> None:
     """Only root may pass the top: a layer may hold set-uid programs."""
     for path in paths:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        except FileExistsError:
+            # Something else has the name; or it was removed before makedirs() looked, and is not found now.
+            if not stat.S_ISDIR(os.stat(path).st_mode):
+                raise

@@ -11,6 +11,7 @@ import signal
 import stat
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -344,6 +345,8 @@ def parallel(function, values):
             try:
                 function(value)
                 os._exit(0)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         children.append(child)
