@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -84,6 +88,36 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI"):
             pytest.fail("CI runs every test, and this one needs root", pytrace=False)
         pytest.skip("needs root")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Iterator[None]:
+    """When a test's time is up, what it has started is told first: the stack alone does not say what it waited for."""
+    found = yield
+    over = signal.getsignal(signal.SIGALRM)
+
+    def tell(number: int, frame: object) -> None:
+        print("\n".join(_below(os.getpid())), file=sys.stderr)
+        over(number, frame)
+
+    signal.signal(signal.SIGALRM, tell)
+    return found
+
+
+def _below(top: int) -> list[str]:
+    """Lines of ps, the processes below one."""
+    columns = "pid=,ppid=,etimes=,stat=,wchan:20=,args="
+    lines = subprocess.run(["ps", "-eww", "-o", columns], capture_output=True, text=True, check=True).stdout.splitlines()
+    parents = {int(line.split()[0]): int(line.split()[1]) for line in lines}
+    inside = {top}
+    for pid in sorted(parents, key=lambda one: _depth(one, parents)):
+        if parents[pid] in inside:
+            inside.add(pid)
+    return [line for line in lines if int(line.split()[0]) in inside]
+
+
+def _depth(pid: int, parents: dict[int, int]) -> int:
+    return 1 + _depth(parents[pid], parents) if pid in parents else 0
 
 
 @pytest.fixture
