@@ -107,7 +107,9 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Iterator[No
 def _below(top: int) -> list[str]:
     """Lines of ps, the processes below one."""
     columns = "pid=,ppid=,etimes=,stat=,wchan:20=,args="
-    lines = subprocess.run(["ps", "-eww", "-o", columns], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(
+        ["ps", "-eww", "-o", columns], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     parents = {int(line.split()[0]): int(line.split()[1]) for line in lines}
     inside = {top}
     for pid in sorted(parents, key=lambda one: _depth(one, parents)):
