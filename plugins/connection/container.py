@@ -74,6 +74,10 @@ options:
     description:
       - For how many seconds after the last task a process stays on the host that has started already. The next task
         uses it, and takes a fraction of the time. It is to C(vessel) what C(ControlPersist) is to ssh.
+      - Who logs in to the host as C(root) comes to that process without a command on the host. ssh forwards its socket
+        to the directory of its own (C(ansible_control_path_dir)), for as long as C(ControlPersist) keeps the
+        connection. The host's sshd must allow that (C(AllowStreamLocalForwarding), which is the default); where it
+        does not, and for users who become root, each task is a command.
       - V(0) starts each anew.
     type: int
     default: 60
@@ -169,23 +173,30 @@ class Connection(ConnectionBase):
 
     def __init__(self, play_context: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(play_context, *args, **kwargs)
-        kwargs["shell"] = self._shell
-        self._links = {name: connection_loader.get(name, play_context, *args, **kwargs) for name in TRANSPORTS}
+        self._given = (play_context, *args), {**kwargs, "shell": self._shell}
+        self._links: dict[str, Any] = {}
+
+    def _linked(self, transport: str) -> Any:
+        if transport not in self._links:
+            args, kwargs = self._given
+            self._links[transport] = connection_loader.get(transport, *args, **kwargs)
+        return self._links[transport]
 
     def _resolve_option_variables(self, variables: Any, templar: Any) -> dict[str, Any]:
         found = super()._resolve_option_variables(variables, templar)
-        for link in self._links.values():
-            found.update(link._resolve_option_variables(variables, templar))
+        transport = found.get("ansible_vessel_transport", "ssh")
+        if transport in TRANSPORTS:  # what else it may be is refused with the options
+            found.update(self._linked(transport)._resolve_option_variables(variables, templar))
         return found
 
     def set_options(self, task_keys: Any = None, var_options: Any = None, direct: Any = None) -> None:
         super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
-        self._links[self.get_option("transport")].set_options(task_keys=task_keys, var_options=var_options)
+        self._linked(self.get_option("transport")).set_options(task_keys=task_keys, var_options=var_options)
 
     @property
     def _link(self) -> Any:
         """The host's connection. What its play says may be another by now, as in a loop."""
-        link = self._links[self.get_option("transport")]
+        link = self._linked(self.get_option("transport"))
         link._play_context = copy.copy(self._play_context)
         link.set_become_plugin(self.become)
         return link

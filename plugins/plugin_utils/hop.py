@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 
+from . import shortcut
+
 OURS = "vessel: "  # what it begins its own words with
 
 
@@ -55,6 +57,10 @@ class Hop:
     def __init__(self, link: Any, transport: str, become: str, executable: str, root: str, persist: int) -> None:
         self._run = TRANSPORTS[transport]
         self._link = link
+        if transport == "ssh":
+            link.host = link.get_option("host") or link._play_context.remote_addr
+        self._root = root
+        self._local = transport == "local"
         self.become = become
         self.executable = executable or f"{root.rstrip('/') or '/usr/local'}/bin/vessel"
         self._persist = ["--persist", str(persist)] if persist > 0 else []
@@ -70,10 +76,30 @@ class Hop:
         streams: Streams = Streams(),  # noqa: B008 - a tuple
     ) -> Done:
         report = secrets.token_hex(16)
+        words = ["--report", report, *words]
         # A terminal of ours is not one that another process could attend.
         persist = [] if "-t" in words[: words.index("--")] else self._persist
-        command = shlex.join([*self._words, verb, *persist, "--report", report, *words])
-        return ended(report, *self._run(self._link, command, in_data, sudoable, streams))
+        path = self._shortcut() if persist and not self._asks(sudoable) else ""
+        found = shortcut.run(path, self._root, [verb, *words], in_data, *streams) if path else None
+        if found is None:
+            command = shlex.join([*self._words, verb, *persist, *words])
+            found = self._run(self._link, command, in_data, sudoable, streams)
+            if path and not self._local:
+                shortcut.bring(self._link, shortcut.there(self._root))
+        return ended(report, *found)
+
+    def _shortcut(self) -> str:
+        """Where the socket is to which there is no need of a command; empty for who is not root without one."""
+        if self.become:
+            return ""
+        path = shortcut.there(self._root)
+        if self._local:
+            return "" if os.geteuid() else path
+        return shortcut.here(self._link, path)
+
+    def _asks(self, sudoable: bool) -> bool:
+        """Whether the command will ask for a password: Ansible's own connections know what to answer."""
+        return bool(sudoable and self._link.become and self._link.become.expect_prompt())
 
 
 def ended(report: str, rc: int, stdout: bytes, stderr: bytes) -> Done:
@@ -98,7 +124,6 @@ def over_ssh(
     link: Any, command: str, in_data: bytes | None, sudoable: bool, streams: Streams
 ) -> tuple[int, bytes, bytes]:
     """By ansible.builtin.ssh, without a terminal on the host: that would make one of stdout and stderr."""
-    link.host = link.get_option("host") or link._play_context.remote_addr
     program = link.get_option("ssh_executable")
     words = link._build_command(program, "ssh", link.host, command)
     at = words.index(to_bytes(program))  # sshpass may be before it

@@ -16,39 +16,50 @@ from collections.abc import Iterator
 from pathlib import Path
 
 USER = f"vessel-test-{os.getpid()}"  # several runs may share a host
-SUDOERS = Path("/etc/sudoers.d") / USER
+SUDOERS = Path("/etc/sudoers.d")
+CONFIG = """\
+PidFile none
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin yes
+MaxSessions 100
+MaxStartups 100
+Subsystem sftp internal-sftp
+"""
 
 
 @contextlib.contextmanager
 def ssh_host(*, root: bool = False) -> Iterator[tuple[Path, str]]:
     """The user's home, and what an inventory says of the host; with ``root`` the user is root by another name. Who is
     left at the end is ended."""
+    user = f"{USER}-root" if root else USER
     # Not in pytest's directories: they are root's alone.
     with tempfile.TemporaryDirectory(prefix="vessel-ssh-") as name:
         directory, home = Path(name), Path(name, "home")
         directory.chmod(0o755)
         who = ["--non-unique", "--uid", "0", "--gid", "0"] if root else []
         _run(
-            "useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", "--password", "*", *who, USER
+            "useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", "--password", "*", *who, user
         )
         try:
-            _furnish(directory, home)
+            _furnish(directory, home, user)
             with _server(directory) as port:
-                yield home, _inventory(directory, port)
+                yield home, _inventory(directory, user, port)
         finally:
-            SUDOERS.unlink(missing_ok=True)
-            _run("userdel", "--force", USER)
+            Path(SUDOERS, user).unlink(missing_ok=True)
+            _run("userdel", "--force", user)
 
 
-def _furnish(directory: Path, home: Path) -> None:
+def _furnish(directory: Path, home: Path, user: str) -> None:
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / "key"))
-    _run("dropbearkey", "-t", "ed25519", "-f", str(directory / "host_key"))
+    _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / "host_key"))
     (home / ".ssh").mkdir(parents=True)
     (home / ".ssh/authorized_keys").write_text((directory / "key.pub").read_text())
-    _run("chown", "-R", f"{USER}:", str(home))
+    _run("chown", "-R", f"{user}:", str(home))
     _run("chmod", "-R", "go-rwx", str(home))
-    SUDOERS.touch(0o440)
-    SUDOERS.write_text(f"Defaults:{USER} !syslog\n{USER} ALL=(ALL:ALL) NOPASSWD: ALL\n")
+    rule = SUDOERS / user
+    rule.touch(0o440)
+    rule.write_text(f"Defaults:{user} !syslog\n{user} ALL=(ALL:ALL) NOPASSWD: ALL\n")
 
 
 @contextlib.contextmanager
@@ -56,9 +67,11 @@ def _server(directory: Path) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["dropbear", "-F", "-E", "-s", "-m", "-r", str(directory / "host_key"), "-p", f"127.0.0.1:{port}"]
+    config = directory / "sshd_config"
+    config.write_text(f"ListenAddress 127.0.0.1:{port}\nHostKey {directory}/host_key\n{CONFIG}")
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's own; a boot script makes it where there is a boot
     with open(directory / "server.log", "wb") as log:
-        server = subprocess.Popen([*command, "-P", str(directory / "pid")], stdout=log, stderr=log)
+        server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", config], stdout=log, stderr=log)
     try:
         _await(port)
         yield port
@@ -90,12 +103,12 @@ def _end_connections(server: int) -> None:
         time.sleep(0.05)
 
 
-def _inventory(directory: Path, port: int) -> str:
+def _inventory(directory: Path, user: str, port: int) -> str:
     words = {
         "ansible_connection": "ssh",
         "ansible_host": "127.0.0.1",
         "ansible_port": port,
-        "ansible_user": USER,
+        "ansible_user": user,
         "ansible_ssh_private_key_file": directory / "key",
         "ansible_control_path_dir": directory / "control",
         "ansible_ssh_common_args": "'-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR'",

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from .controller import Play
+from .ssh_host import ssh_host
 from .warm import TRAP, WarmPlace
 
 pytestmark = pytest.mark.root
@@ -55,12 +56,18 @@ def place() -> Iterator[WarmPlace]:
             place.remove()
 
 
+@pytest.fixture(scope="module")
+def root_ssh() -> Iterator[str]:
+    with ssh_host(root=True) as (_home, inventory):
+        yield inventory
+
+
 @pytest.fixture
-def make(place: WarmPlace, ssh: tuple[Path, str], tmp_path: Path) -> Make:
+def make(place: WarmPlace, ssh: tuple[Path, str], root_ssh: str, tmp_path: Path) -> Make:
     plays = []
 
     def make(way: str, container: str = "py", **more: Any) -> Play:
-        """A play on the container, by ``way``: local or ssh."""
+        """A play on the container, by ``way``: local, over ssh as a user who becomes root, or over ssh as root."""
         words = {
             "ansible_connection": "vessel.host.container",
             "ansible_python_interpreter": "/usr/bin/python3",
@@ -72,8 +79,10 @@ def make(place: WarmPlace, ssh: tuple[Path, str], tmp_path: Path) -> Make:
             words["ansible_vessel_transport"] = "local"
             line = "box"
         else:
-            words.setdefault("ansible_vessel_become", "'sudo -n'")
-            line = ssh[1].replace("ansible_connection=ssh ", "").replace("far", "box", 1)
+            words.setdefault("ansible_vessel_become", "'sudo -n'" if way == "ssh" else "''")
+            line = (
+                (ssh[1] if way == "ssh" else root_ssh).replace("ansible_connection=ssh ", "").replace("far", "box", 1)
+            )
         line = " ".join([line, *(f"{name}={value}" for name, value in words.items())])
         directory = tmp_path / str(len(plays))
         directory.mkdir()
@@ -91,7 +100,7 @@ def inside(place: WarmPlace, path: str, name: str = "py") -> Path:
     return Path(f"/proc/{place.facts(name)['pid']}/root{path}")
 
 
-@pytest.mark.parametrize("way", ["local", "ssh"])
+@pytest.mark.parametrize("way", ["local", "ssh", "root"])
 def test_any_task(make: Make, place: WarmPlace, way: str) -> None:
     play = make(way)
     (play.directory / "files/big file").write_bytes(os.urandom(BIG))
@@ -140,7 +149,7 @@ def test_any_task(make: Make, place: WarmPlace, way: str) -> None:
     assert not (play.directory / "vessel").exists()
 
 
-@pytest.mark.parametrize("way", ["local", "ssh"])
+@pytest.mark.parametrize("way", ["local", "ssh", "root"])
 def test_without_pipelining_and_as_a_user_of_the_container(make: Make, place: WarmPlace, way: str) -> None:
     play = make(way, ansible_vessel_user="app")
     play.remote_tmp = Path("/home/app/.tmp")
@@ -161,7 +170,7 @@ def test_without_pipelining_and_as_a_user_of_the_container(make: Make, place: Wa
     assert os.listdir(inside(place, str(play.remote_tmp))) == []
 
 
-@pytest.mark.parametrize("way", ["local", "ssh"])
+@pytest.mark.parametrize("way", ["local", "ssh", "root"])
 def test_a_container_without_python(make: Make, place: WarmPlace, way: str) -> None:
     play = make(way, "bb")
     (play.directory / "files/say.sh").write_text("#!/bin/sh\necho out; echo error >&2; exit 255\n")
@@ -255,6 +264,26 @@ def test_what_can_not_be_reached_is_said_in_a_sentence(make: Make, place: WarmPl
     play.run(*tasks, options=("-v",))
     assert "Traceback" not in play.said
     place.task("container", name="paused", paused=False, **common)
+
+
+@pytest.mark.parametrize(("way", "commands"), [("ssh", 4), ("root", 1)])
+def test_who_logs_in_as_root_needs_one_command_over_ssh(make: Make, way: str, commands: int) -> None:
+    play = make(way, "bb")
+    tasks = [{"ansible.builtin.raw": f"echo {number}"} for number in range(4)]
+    play.run({"ansible.builtin.meta": "reset_connection"}, *tasks, options=("-vvv",))
+    assert play.said.count("SSH: EXEC") == commands
+    assert all(f'"stdout": "{number}\\n"' in play.said for number in range(4))
+
+
+def test_the_short_way_may_end_between_two_tasks(make: Make, place: WarmPlace) -> None:
+    """With the ssh that has it, and with the process that it leads to."""
+    reset = {"ansible.builtin.meta": "reset_connection"}
+    gone = {"ansible.builtin.shell": f"rm {place.paths.run}/warm*.sock"}
+    here = {"delegate_to": "localhost", "vars": {"ansible_connection": "local"}}
+    raw = {"ansible.builtin.raw": "true"}
+    play = make("root", "bb")
+    play.run(reset, raw, raw, reset, raw, raw, {**gone, **here}, raw, raw, options=("-vvv",))
+    assert play.said.count("SSH: EXEC") == 3
 
 
 def test_a_container_may_be_restarted_between_two_tasks(make: Make, place: WarmPlace) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.vessel.host.plugins.plugin_utils import shortcut
 from ansible_collections.vessel.host.tests.patience import patient
 
 from .options_box import until
@@ -246,6 +249,109 @@ def stayed(place: WarmPlace) -> int:
         except OSError:
             continue
     raise AssertionError("nobody listens")
+
+
+# callers at the other end of one stream
+@pytest.fixture
+def stream(place: WarmPlace) -> str:
+    vessel(place, "exec", "--persist", "60", "box", "true")
+    path = shortcut.there(place.root)
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    return path
+
+
+def speak(place: WarmPlace, script: str, data: bytes | None = None) -> tuple[int, bytes, bytes] | None:
+    words = ["exec", "-i", "box", "sh", "-c", script]
+    return shortcut.run(shortcut.there(place.root), place.root, words, data)
+
+
+def send(path: str, data: bytes) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(patient(60))
+    sock.connect(path)
+    sock.sendall(data)
+    return sock
+
+
+def request(place: WarmPlace, *words: str) -> bytes:
+    text = "\0".join(["/", place.root, "", *words]).encode()
+    return b"%08x%s" % (len(text), text)
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize(
+    ("script", "data", "end"),
+    [
+        ("cat; echo error >&2; exit 3", b"in", (3, b"in", b"error\n")),
+        ("cat | tee /dev/stderr", b"\0\n" * (1 << 20), (0, b"\0\n" * (1 << 20), b"\0\n" * (1 << 20))),
+        ("cat", None, (0, b"", b"")),
+        ("true", b"x" * (5 << 20), (0, b"", b"")),
+        ("exec <&-; echo a > /dev/stdout; echo b > /dev/stderr", b"x" * (5 << 20), (0, b"a\n", b"b\n")),
+        ("exec >&- 2>&-; exit 255", None, (255, b"", b"")),
+        ("kill -9 $$", b"", (137, b"", b"")),
+    ],
+)
+def test_what_goes_to_and_fro_in_one_stream(place, script, data, end):
+    assert speak(place, script, data) == end
+
+
+@pytest.mark.usefixtures("stream")
+def test_files_in_one_stream(place, tmp_path):
+    (tmp_path / "big").write_bytes(os.urandom(20 << 20))
+    path = shortcut.there(place.root)
+    words = ["cp", "--mode", "600", "--size", str(20 << 20), "--", "-", "box:/tmp/big"]
+    assert shortcut.run(path, place.root, words, None, stdin=str(tmp_path / "big")) == (0, b"", b"")
+    assert inside(place, "/tmp/big").stat().st_mode & 0o777 == 0o600
+    words = ["cp", "--", "box:/tmp/big", "-"]
+    assert shortcut.run(path, place.root, words, None, stdout=str(tmp_path / "back")) == (0, b"", b"")
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "big").read_bytes() == inside(place, "/tmp/big").read_bytes()
+
+
+@pytest.mark.usefixtures("stream")
+def test_what_a_command_leaves_behind_keeps_nobody(place):
+    assert speak(place, "sleep 31418 & echo it") == (0, b"it\n", b"")
+    os.kill(pid_of("sleep", "31418"), signal.SIGKILL)
+
+
+def test_who_goes_hangs_up(place, stream):
+    with send(stream, request(place, "exec", "box", "sleep", "31419")):
+        pid = until(lambda: pid_of("sleep", "31419"))
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
+    with send(stream, request(place, "exec", "box", "sleep", "31420")) as sock:
+        pid = until(lambda: pid_of("sleep", "31420"))
+        sock.shutdown(socket.SHUT_WR)  # this says only that there is no more input
+        assert speak(place, "true") == (0, b"", b"")
+        assert os.path.exists(f"/proc/{pid}")
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def test_one_who_does_not_listen_keeps_no_other(place, stream):
+    with send(stream, request(place, "exec", "box", "yes", "31421")):
+        until(lambda: pid_of("yes", "31421"))
+        assert speak(place, "cat", b"x" * (1 << 20)) == (0, b"x" * (1 << 20), b"")
+    until(lambda: not pid_of("yes", "31421"))
+
+
+@pytest.mark.parametrize("data", [b"", b"0000", b"zzzzzzzz", b"ffffffff", b"-0000001", b"00000004ab"])
+def test_a_request_that_is_none_runs_nothing(place, stream, data):
+    with send(stream, data) as sock:
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(100, socket.MSG_WAITALL) == b"h\0\0\0\x011"
+    assert speak(place, "true") == (0, b"", b"")
+
+
+@pytest.mark.usefixtures("stream")
+def test_many_streams_at_a_time(place):
+    ends: dict[int, object] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: ends.update({n: speak(place, f"cat; exit {n}", b"%d" % n)}))
+        for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends == {n: (n, b"%d" % n, b"") for n in range(20)}
 
 
 def test_it_goes_when_nobody_needs_it(place):

@@ -63,6 +63,7 @@ def _cgroup_v2() -> None:
 def _cli() -> None:
     from . import (
         ask,
+        callers,
         cp,
         daemon,
         engine,
@@ -78,6 +79,7 @@ def _cli() -> None:
         serve,
         service,
         show,
+        streaming,
         terminal,
         version,
         vessel,

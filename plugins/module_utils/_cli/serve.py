@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The other side of ask.py: a process that stays for a while, as ssh's ControlPersist does, and forks for each verb.
 
-A verb's process is a fork that has imported everything, with the caller's streams, directory and umask, and runs the
-verb as any other would. When the caller goes, it is told as by a terminal that hangs up.
+It has two sockets, both root's alone: one for callers on this host (callers.py), and one, whose name all versions
+share, for those who are at the other end of a stream (streaming.py).
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import socket
-import sys
+from collections.abc import Sequence
 
 from .._kernel import process
 from .._kernel.file import locked
 from .._paths import ROOT_ENV, Paths
 from . import ask, version
+from .callers import Caller, Passing
+from .streaming import Streaming
 
+STREAM = "warm.sock"
+_PACKETS = socket.SOCK_SEQPACKET
 _GRACE = 1.0  # seconds that quit() waits
 
 
@@ -30,73 +33,83 @@ def start(paths: Paths, seconds: float) -> None:
     if not name or not os.path.isdir(paths.run):
         return
     with contextlib.suppress(OSError), locked(f"{paths.run}/locks/warm"):
-        path = ask.address(paths.run, name)
-        with _Socket(path) as sock:
-            if sock.answers():
+        seats = [_Seat(ask.address(paths.run, name), _PACKETS), _Seat(f"{paths.run}/{STREAM}", socket.SOCK_STREAM)]
+        try:
+            if seats[0].answers():
                 return
-            listener = sock.bind()
-        pid = os.fork()
-        if pid == 0:
-            _become_daemon(paths, path, listener, seconds)
-        listener.close()
-        os.waitpid(pid, 0)
+            for seat in seats:
+                seat.take()
+            pid = os.fork()
+            if pid == 0:
+                _become_daemon(seats, seconds)
+            os.waitpid(pid, 0)
+        finally:
+            for seat in seats:
+                seat.close()
 
 
 def quit(paths: Paths) -> None:
     """End those of all versions; what they are running goes on."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(paths.run):
-            if name.startswith("warm-") and name.endswith(".sock"):
-                with _Socket(f"{paths.run}/{name}") as sock, contextlib.suppress(OSError):
-                    sock.quit()
+            if name == STREAM or (name.startswith("warm-") and name.endswith(".sock")):
+                seat = _Seat(f"{paths.run}/{name}", _PACKETS)
+                with contextlib.suppress(OSError):
+                    seat.quit()
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{paths.run}/{name}")
+                seat.close()
 
 
-class _Socket:
-    """One by its name in a directory: the path itself may be longer than an address."""
+class _Seat:
+    """Where callers come to: a socket by its name in a directory, for the path itself may be longer than an address."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, kind: int) -> None:
         directory, name = os.path.split(path)
-        self._path = path
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
+        self._kind = kind
         self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._address = f"/proc/self/fd/{self._directory}/{name}"
-
-    def __enter__(self) -> _Socket:
-        return self
-
-    def __exit__(self, *dummy: object) -> None:
-        os.close(self._directory)
+        self._inode = 0
 
     def answers(self) -> bool:
-        with _new() as sock:
+        with self._new() as sock:
             return sock.connect_ex(self._address) == 0
 
-    def bind(self) -> socket.socket:
+    def take(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)  # of one that was killed
-        sock = _new()
+            os.unlink(self.path)  # of one that was killed
         before = os.umask(0o177)
         try:
-            sock.bind(self._address)
+            self.listener.bind(self._address)
         finally:
             os.umask(before)
-        sock.listen(64)
-        return sock
+        self.listener.listen(64)
+        self._inode = os.stat(self.path).st_ino
+
+    def leave(self) -> None:
+        """Unless another process has taken it meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self.path).st_ino == self._inode:
+                os.unlink(self.path)
 
     def quit(self) -> None:
-        with _new() as sock:
+        with self._new() as sock:
             sock.settimeout(_GRACE)
             sock.connect(self._address)
             sock.send(ask.QUIT)
             sock.recv(64)
 
+    def close(self) -> None:
+        self.listener.close()
+        os.close(self._directory)
 
-def _new() -> socket.socket:
-    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    def _new(self) -> socket.socket:
+        return socket.socket(socket.AF_UNIX, self._kind | socket.SOCK_CLOEXEC)
 
 
-def _become_daemon(paths: Paths, path: str, listener: socket.socket, seconds: float) -> None:
+def _become_daemon(seats: Sequence[_Seat], seconds: float) -> None:
     """Forked twice, as any daemon. Nothing stays open of who started it: ssh waits until its streams are closed."""
     code = 1
     try:
@@ -106,143 +119,75 @@ def _become_daemon(paths: Paths, path: str, listener: socket.socket, seconds: fl
             null = os.open("/dev/null", os.O_RDWR)
             for fd in range(3):
                 os.dup2(null, fd)
-            process.close_all_but({0, 1, 2, listener.fileno()})
+            process.close_all_but({0, 1, 2, *(seat.listener.fileno() for seat in seats)})
             process.reset_signals()
             os.environ.pop(ROOT_ENV, None)  # each caller says its own
             _warm()
-            Server(paths, path, listener, seconds).run()
+            Server(seats, seconds).run()
         code = 0
     finally:
         os._exit(code)
 
 
 def _warm() -> None:
-    """A lock on our version, as main.py has it, and all that a verb imports."""
+    """A lock on our version, as main.py has it, and all that a verb imports, where no collection of garbage goes
+    through it: each page that it touches in a fork is copied."""
+    import gc
+
     from .._cgroup.manager import open_manager
+    from .._converge import processes  # noqa: F401
     from . import cp, main, show, terminal, vessel  # noqa: F401
 
     main.hold_version()
     open_manager("/vessel")
-
-
-class Caller:
-    """One end of a connection; ``pid`` is the verb's process."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.pid = 0
-        self.pidfd = -1
+    gc.collect()
+    gc.freeze()
 
 
 class Server:
-    def __init__(self, paths: Paths, path: str, listener: socket.socket, seconds: float) -> None:
-        self._paths = paths
-        self._path = path
-        self._listener = listener
+    def __init__(self, seats: Sequence[_Seat], seconds: float) -> None:
+        self._seats = seats
         self._patience = seconds * 1000
         self._poll = select.poll()
         self._callers: dict[int, Caller] = {}  # by the descriptors that are polled
-        self._poll.register(listener, select.POLLIN)
-        self._over = False
+        self._kinds = dict(zip((seat.listener.fileno() for seat in seats), (self._passing, Streaming)))
+        for fd in self._kinds:
+            self._poll.register(fd, select.POLLIN)
 
     def run(self) -> None:
-        while self._callers or not self._over:
+        while self._callers or self._kinds:
             ready = self._poll.poll(None if self._callers else self._patience)
             if not ready:
-                os.unlink(self._path)
+                for seat in self._seats:
+                    seat.leave()
                 return
-            for fd, _event in ready:
-                if fd == self._listener.fileno():
-                    self._add(Caller(self._listener.accept()[0]))
+            for fd, event in ready:
+                if fd in self._kinds:
+                    self._accept(fd)
                 elif fd in self._callers:
-                    self._hear(self._callers[fd], fd)
+                    self._tell(self._callers[fd], fd, event)
 
-    def _add(self, caller: Caller) -> None:
-        self._callers[caller.sock.fileno()] = caller
-        self._poll.register(caller.sock, select.POLLIN)
+    def _accept(self, fd: int) -> None:
+        listener = next(seat.listener for seat in self._seats if seat.listener.fileno() == fd)
+        self._watch(self._kinds[fd](listener.accept()[0]))
 
-    def _hear(self, caller: Caller, fd: int) -> None:
-        if fd == caller.pidfd:
-            self._ended(caller)
-        elif caller.pid:
-            self._signal(caller)
-        else:
-            self._begin(caller)
-
-    def _begin(self, caller: Caller) -> None:
-        data, fds = _request(caller.sock)
-        if len(fds) == 3:
-            caller.pid = os.fork()
-            if caller.pid == 0:
-                _run(data, fds)
-            caller.pidfd = process.pidfd_open(caller.pid)
-            self._callers[caller.pidfd] = caller
-            self._poll.register(caller.pidfd, select.POLLIN)
-        else:
-            if data == ask.QUIT:
-                self._stop()
-            self._drop(caller.sock.fileno())
-            caller.sock.close()
-        for fd in fds:
-            os.close(fd)
+    def _passing(self, sock: socket.socket) -> Caller:
+        return Passing(sock, self._stop)
 
     def _stop(self) -> None:
-        self._over = True
-        self._poll.unregister(self._listener)
-
-    def _signal(self, caller: Caller) -> None:
-        """What the caller was sent; SIGHUP when it is gone."""
-        try:
-            data = caller.sock.recv(64)
-        except OSError:
-            data = b""
-        process.send(caller.pidfd, int(data) if data else signal.SIGHUP)
-        if not data:
-            self._drop(caller.sock.fileno())
-
-    def _ended(self, caller: Caller) -> None:
-        code = process.exit_code(os.waitpid(caller.pid, 0)[1])
-        with contextlib.suppress(OSError):
-            caller.sock.send(b"%d" % code)
-        self._drop(caller.pidfd)
-        self._drop(caller.sock.fileno())
-        os.close(caller.pidfd)
-        caller.sock.close()
-
-    def _drop(self, fd: int) -> None:
-        if self._callers.pop(fd, None) is not None:
+        for fd in self._kinds:
             self._poll.unregister(fd)
+        self._kinds = {}
 
+    def _tell(self, caller: Caller, fd: int, event: int) -> None:
+        before = set(caller.wants())
+        caller.ready(fd, event)
+        for gone in before.difference(caller.wants()):
+            del self._callers[gone]
+            self._poll.unregister(gone)
+        self._watch(caller)
 
-def _request(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """A request and the caller's streams; none where the caller went before it was told that we begin."""
-    data, fds = b"", list[int]()
-    try:
-        data, fds, _flags, _address = socket.recv_fds(sock, ask.MOST, 3)
-        if len(fds) == 3:
-            sock.send(ask.BEGUN)
-    except OSError:
-        for fd in fds:
-            os.close(fd)
-        return b"", []
-    return data, fds
-
-
-def _run(request: bytes, fds: list[int]) -> None:
-    """The verb's process, from its birth to its end."""
-    code = 125
-    try:
-        for target, fd in enumerate(fds):
-            os.dup2(fd, target)
-        process.close_all_but({0, 1, 2})
-        cwd, root, mask, *args = request.decode("utf-8", "surrogateescape").split("\0")
-        os.umask(int(mask))
-        with contextlib.suppress(OSError):
-            os.chdir(cwd)
-        from .vessel import main
-
-        code = main(args, root=root)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
+    def _watch(self, caller: Caller) -> None:
+        for fd, mask in caller.wants().items():
+            self._callers[fd] = caller
+            self._poll.register(fd, mask)

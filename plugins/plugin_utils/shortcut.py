@@ -1,0 +1,169 @@
+# Copyright (c) the vessel.host authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Straight to the process that ``vessel exec --persist`` leaves on a host: no ssh, shell or Python is started for a
+command.
+
+Its socket is brought here by ssh, as a forwarding of the connection that ssh's ControlPersist keeps, so it is there for
+as long as that and needs no other login. It is root's alone on the host, so who logs in as another user has no way to
+it, and goes the long way as before. So does everybody while the process is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import selectors
+import socket
+import subprocess
+from collections.abc import Sequence
+from typing import IO, Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.module_utils.common.text.converters import to_bytes
+from ansible.utils.path import unfrackpath
+
+_SOCKET = "warm.sock"
+_HERE, _OUT, _ERR, _END = b"h", b"1", b"2", b"x"  # see module_utils/_cli/streaming.py
+_PROTOCOL = b"1"
+_HEADER = 5
+_MOST = 1 << 17  # of a request
+_CHUNK = 1 << 16
+_PATIENCE = 10  # seconds for what ssh answers by itself
+# What says where ssh goes, and as whom.
+_OPTIONS = (
+    "host", "port", "remote_user", "ssh_executable", "ssh_args", "ssh_common_args", "ssh_extra_args",
+    "private_key_file", "control_path", "control_path_dir",
+)  # fmt: skip
+
+
+def there(root: str) -> str:
+    """The socket on the host, as _paths.py has it."""
+    return f"{root.rstrip('/')}/run/{_SOCKET}" if root.rstrip("/") else f"/run/vessel/{_SOCKET}"
+
+
+def here(link: Any, path: str) -> str:
+    """Where the socket of that host is brought to."""
+    words = [path, *(str(link.get_option(name)) for name in _OPTIONS)]
+    name = hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return os.path.join(unfrackpath(link.get_option("control_path_dir")), f"vessel-{name}")
+
+
+def bring(link: Any, path: str) -> None:
+    """Have the ssh that is connected bring the host's socket here, where nothing is in its place that can be reached.
+    Without it nothing is lost but time."""
+    target = here(link, path)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if _connected(target) is not None:
+            return
+        # Under another name first: what is there may be that of a connection that has ended, and two may do this.
+        fresh = f"{target}.{secrets.token_hex(4)}"
+        program = link.get_option("ssh_executable")
+        words = link._build_command(program, "ssh", "-O", "forward", "-L", f"{fresh}:{path}", link.host)
+        for fd in link.sshpass_pipe or ():
+            os.close(fd)
+        if not all(link._persistence_controls(words)):
+            return
+        at = words.index(to_bytes(program))  # without a sshpass, for nobody logs in
+        quiet = subprocess.DEVNULL
+        subprocess.run(words[at:], stdin=quiet, stdout=quiet, stderr=quiet, timeout=_PATIENCE, check=True)
+        os.rename(fresh, target)
+
+
+def _connected(path: str) -> socket.socket | None:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        return None
+    return sock
+
+
+def run(
+    path: str, root: str, words: Sequence[str], in_data: bytes | None, stdin: str = "", stdout: str = ""
+) -> tuple[int, bytes, bytes] | None:
+    """Exit code, stdout and stderr of the words; None when nothing was begun. ``stdin`` and ``stdout`` are files of
+    ours instead of ``in_data`` and of what is returned."""
+    request = "\0".join(["/", root, "", *words]).encode("utf-8", "surrogateescape")
+    sock = _connected(path) if len(request) <= _MOST else None
+    if sock is None:
+        return None
+    with sock, contextlib.ExitStack() as files:
+        call = _Call(sock)
+        if not call.is_heard():
+            return None
+        source = files.enter_context(open(stdin, "rb")) if stdin else None
+        sink = files.enter_context(open(stdout, "wb")) if stdout else None
+        return call.run(b"%08x" % len(request) + request + (in_data or b""), source, sink)
+
+
+class _Call:
+    """What is sent, and what frames come back."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._came = bytearray()
+        self._waiting = memoryview(b"")
+        self._source: IO[bytes] | None = None
+        self._all_sent = True
+
+    def is_heard(self) -> bool:
+        """Whether somebody is there. ssh accepts whoever comes, and hangs up when nobody is at the other end."""
+        try:
+            return self._frame() == (_HERE, _PROTOCOL)
+        except OSError:
+            return False
+
+    def run(self, first: bytes, source: IO[bytes] | None, sink: IO[bytes] | None) -> tuple[int, bytes, bytes]:
+        self._waiting, self._source, self._all_sent = memoryview(first), source, False
+        said: dict[bytes, list[bytes]] = {_OUT: [], _ERR: []}
+        while True:
+            try:
+                kind, data = self._frame()
+            except OSError as error:
+                raise AnsibleConnectionFailure(f"the connection ended before the command did: {error}") from error
+            if kind == _END:
+                return int(data), b"".join(said[_OUT]), b"".join(said[_ERR])
+            if kind == _OUT and sink is not None:
+                sink.write(data)
+            else:
+                said[kind].append(data)
+
+    def _frame(self) -> tuple[bytes, bytes]:
+        head = self._take(_HEADER)
+        return head[:1], self._take(int.from_bytes(head[1:], "big"))
+
+    def _take(self, size: int) -> bytes:
+        while len(self._came) < size:
+            self._move()
+        found = bytes(self._came[:size])
+        del self._came[:size]
+        return found
+
+    def _move(self) -> None:
+        """Send what can be sent, until something has come."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ | (0 if self._all_sent else selectors.EVENT_WRITE))
+            while True:
+                event = selector.select()[0][1]
+                if event & selectors.EVENT_READ:
+                    break
+                self._send()
+                if self._all_sent:
+                    selector.modify(self._sock, selectors.EVENT_READ)
+        data = self._sock.recv(_CHUNK)
+        if not data:
+            raise ConnectionResetError("it was closed")
+        self._came += data
+
+    def _send(self) -> None:
+        if not self._waiting and self._source is not None:
+            self._waiting = memoryview(self._source.read(_CHUNK))
+        if self._waiting:
+            self._waiting = self._waiting[self._sock.send(self._waiting, socket.MSG_DONTWAIT) :]
+        else:
+            self._sock.shutdown(socket.SHUT_WR)
+            self._all_sent = True
