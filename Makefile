@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # What a host needs to have containers, and what makes the demonstration's images.
 HOST_PACKAGES := python3-venv python3-pyroute2 nftables iproute2 mmdebstrap debootstrap curl tini
 # What the tests and the comparison ask as counterparts.
-TEST_PACKAGES := dbus docker-compose git iputils-ping rsync sudo openssh-client openssh-server busybox-static runc strace skopeo umoci buildah docker-registry apache2-utils openssl zstd podman conmon netavark aardvark-dns iptables
+TEST_PACKAGES := dbus docker-compose git iputils-ping rsync sudo openssh-client openssh-server busybox-static runc strace skopeo umoci buildah docker-registry apache2-utils openssl zstd xfsprogs btrfs-progs podman conmon netavark aardvark-dns iptables
 # What makes hosts of their own for tests, and drives an application on them: tests/vm/README.md.
 VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap openssh-client wrk
 

@@ -268,6 +268,7 @@ def _kernel() -> None:
         seccomp,
         selinux,
         syncfs,
+        xfs,
     )
 
 

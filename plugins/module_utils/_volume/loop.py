@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from .._errors import KernelError, StateError, VesselError
-from .._kernel import ext4, fallocate
+from .._kernel import ext4, fallocate, xfs
 from .._kernel import loop as devices
 from .._kernel import mount as m
 from .._kernel.file import fsync_directory
@@ -71,13 +71,15 @@ def _size(volume: Volume) -> int:
 
 def _length(volume: Volume, device: str) -> int:
     """Bytes of the file, or of the file system where a growth was interrupted between the two."""
-    length = os.stat(image(volume)).st_size
-    if volume.fstype != "ext4":
-        return length
-    if ext4.fills(device, length):
-        return length
-    blocks, block = ext4.size(device)
-    return blocks * block
+    length, path = os.stat(image(volume)).st_size, source(volume)
+    if volume.fstype == "ext4":
+        blocks, block = ext4.size(device)
+        return length if ext4.fills(device, length) else blocks * block
+    if volume.fstype == "xfs":
+        return length if xfs.fills(path, length) else xfs.size(path)
+    info = os.statvfs(path)  # btrfs tells all that it has, and leaves less than a block
+    size = info.f_blocks * info.f_frsize
+    return length if length - size < info.f_bsize else size
 
 
 def ensure(volume: Volume) -> None:
