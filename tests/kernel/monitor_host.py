@@ -218,3 +218,10 @@ def zombies(pid: int) -> list[int]:
         if stat[stat.rindex(")") + 2] == "Z":
             found.append(child)
     return found
+
+
+def start_ready(site: Site, client: Client, name: str = "a") -> None:
+    """A command that has set its traps: until then the kernel ignores signals for a namespace's init."""
+    before = site.output(name).count("ready") if os.path.exists(site.paths.log(name)) else 0
+    client.call("start", name=name)
+    wait_for(lambda: site.output(name).count("ready") > before)

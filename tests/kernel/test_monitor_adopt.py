@@ -15,7 +15,7 @@ from typing import Optional
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._cgroup.manager import open_manager
 
-from .monitor_host import Site, children, wait_for
+from .monitor_host import Site, children, start_ready, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -186,9 +186,10 @@ def test_what_ended_meanwhile_is_started_by_its_policy(site, client):
 
 def test_a_stopped_container_stays_stopped(site, client):
     site.bundle("a", ["/bin/sleep", "1000"], restart={"policy": "always"})
-    site.bundle("b", "trap '' TERM; while true; do usleep 10000; done", restart={"policy": "always"})
+    site.bundle("b", "trap '' TERM; echo ready; while true; do usleep 10000; done", restart={"policy": "always"})
     client.call("start", name="a")
-    pid = client.call("start", name="b")["pid"]
+    start_ready(site, client, "b")
+    pid = site.status("b")["pid"]
     client.call("stop", name="a", timeout=0)
     client.submit("stop", name="b", timeout=60)
     site.until("b", status="stopping")
@@ -204,8 +205,8 @@ def test_a_stopped_container_stays_stopped(site, client):
 
 def test_a_stop_goes_on(site, client):
     stop = {"signal": int(signal.SIGTERM), "timeout": 0.3}
-    site.bundle("a", "trap '' TERM; while true; do usleep 10000; done", stop=stop)
-    client.call("start", name="a")
+    site.bundle("a", "trap '' TERM; echo ready; while true; do usleep 10000; done", stop=stop)
+    start_ready(site, client)
     client.submit("stop", name="a", timeout=600)
     site.until("a", status="stopping")
     site.kill_supervisor()

@@ -20,7 +20,7 @@ from ansible_collections.vessel.host.plugins.module_utils._errors import (
     WaitError,
 )
 
-from .monitor_host import Site, children, wait_for, zombies
+from .monitor_host import Site, children, start_ready, wait_for, zombies
 
 pytestmark = pytest.mark.root
 
@@ -37,13 +37,6 @@ def site(tmp_path):
 @pytest.fixture
 def client(site):
     return site.supervise()
-
-
-def start_ready(site, client, name="a"):
-    """A command that has set its traps: until then the kernel ignores signals for a namespace's init."""
-    before = site.output(name).count("ready") if os.path.exists(site.paths.log(name)) else 0
-    client.call("start", name=name)
-    wait_for(lambda: site.output(name).count("ready") > before)
 
 
 def finish(site, client):

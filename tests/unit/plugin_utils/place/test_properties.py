@@ -21,7 +21,7 @@ NAMES = ("a", "b", "c", "d", "e")
 ZONES = ("x", "y", "z")
 TAINTS = ("k=v:NoSchedule", "m=v:NoExecute", "p=v:PreferNoSchedule")
 CONSTRAINTS = ("labels.zone == 'x'", "labels.zone != 'y'", "labels.disk == 'ssd'", "name != 'h0'")
-many = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def optional(name: str, value: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
