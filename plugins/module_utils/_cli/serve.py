@@ -133,6 +133,7 @@ def _warm() -> None:
     """A lock on our version, as main.py has it, and all that a verb imports, where no collection of garbage goes
     through it: each page that it touches in a fork is copied."""
     import gc
+    import hashlib  # noqa: F401  of a root that was moved
 
     from .._cgroup.manager import open_manager
     from .._converge import processes  # noqa: F401
