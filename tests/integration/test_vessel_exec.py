@@ -6,6 +6,7 @@ stays to start the next ones faster."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._kernel import process as kernel
 from ansible_collections.vessel.host.plugins.plugin_utils import shortcut
 from ansible_collections.vessel.host.tests.patience import patient
 
@@ -338,6 +340,39 @@ def test_a_request_that_is_none_runs_nothing(place, stream, data):
         sock.shutdown(socket.SHUT_WR)
         assert sock.recv(100, socket.MSG_WAITALL) == b"h\0\0\0\x011"
     assert speak(place, "true") == (0, b"", b"")
+
+
+@contextlib.contextmanager
+def halted(place: WarmPlace) -> Iterator[int]:
+    """The one that listens, which finds all that happens here at once."""
+    pid = stayed(place)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def heard(sock: socket.socket) -> bytes:
+    """All that comes."""
+    return b"".join(iter(lambda: sock.recv(1 << 16), b""))
+
+
+def verbs(server: int) -> list[int]:
+    """Those that run."""
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    return [pid for pid in map(int, children) if kernel.start_time(pid) is not None]
+
+
+def test_input_for_a_command_that_has_ended(place, stream):
+    with send(stream, request(place, "exec", "-i", "box", "sleep", "31422")) as sock:
+        pid = until(lambda: pid_of("sleep", "31422"))
+        with halted(place) as server:
+            sock.sendall(b"for nobody")
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: not verbs(server))
+        assert heard(sock) == b"h\0\0\0\x011x\0\0\0\x03137"
+    assert stayed(place) == server
 
 
 @pytest.mark.usefixtures("stream")

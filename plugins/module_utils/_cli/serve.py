@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 from collections.abc import Sequence
 
@@ -121,6 +122,7 @@ def _become_daemon(seats: Sequence[_Seat], seconds: float) -> None:
                 os.dup2(null, fd)
             process.close_all_but({0, 1, 2, *(seat.listener.fileno() for seat in seats)})
             process.reset_signals()
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as any Python has it: who has gone is an OSError
             os.environ.pop(ROOT_ENV, None)  # each caller says its own
             _warm()
             Server(seats, seconds).run()
