@@ -7,6 +7,7 @@ stays to start the next ones faster."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ from .warm import TRAP, WarmPlace
 pytestmark = pytest.mark.root
 
 APP = 1234  # a user of the container's
+F_SETPIPE_SZ = 1031
 
 
 @pytest.fixture(scope="module")
@@ -362,6 +364,19 @@ def verbs(server: int) -> list[int]:
     """Those that run."""
     children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
     return [pid for pid in map(int, children) if kernel.start_time(pid) is not None]
+
+
+def test_all_that_a_large_pipe_holds_at_the_end(place, stream):
+    script = "read go; head -c 1000000 /dev/zero"
+    with send(stream, request(place, "exec", "-i", "box", "sh", "-c", script)) as sock:
+        pid = until(lambda: pid_of("sh", "-c", script))
+        with halted(place) as server:
+            with open(f"/proc/{pid}/fd/1", "wb") as pipe:
+                fcntl.fcntl(pipe, F_SETPIPE_SZ, 1 << 20)
+            with open(f"/proc/{pid}/fd/0", "wb") as pipe:
+                pipe.write(b"\n")
+            until(lambda: not verbs(server))
+        assert heard(sock).count(b"\0") >= 1000000
 
 
 def test_input_for_a_command_that_has_ended(place, stream):

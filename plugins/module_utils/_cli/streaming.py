@@ -13,10 +13,13 @@ The verb has pipes for its streams: programs open /dev/stdout, which can't be do
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import socket
+import sys
+import termios
 from typing import Optional
 
 from . import ask
@@ -25,7 +28,7 @@ from .callers import Caller, Verb
 HERE, OUT, ERR, END = b"h", b"1", b"2", b"x"
 PROTOCOL = b"1"  # what the first frame tells: who knows another one goes another way
 _DIGITS = 8
-_CHUNK = 1 << 16  # also what a pipe holds, pipe(7)
+_CHUNK = 1 << 16
 
 
 class Streaming(Caller):
@@ -113,9 +116,9 @@ class Streaming(Caller):
             os.close(self._stdin)
             self._stdin = -1
 
-    def _take(self, fd: int) -> None:
+    def _take(self, fd: int, most: int = _CHUNK) -> None:
         try:
-            data = os.read(fd, _CHUNK)
+            data = os.read(fd, most)
         except BlockingIOError:
             return
         if data:
@@ -140,7 +143,7 @@ class Streaming(Caller):
             return
         self.verb = None
         for fd in list(self._sources):
-            self._take(fd)
+            self._take(fd, _held(fd))
         self._close_pipes()
         self._heard_all = True
         if self.sock.fileno() >= 0:
@@ -155,6 +158,11 @@ class Streaming(Caller):
 
 def _frame(kind: bytes, data: bytes) -> bytes:
     return kind + len(data).to_bytes(4, "big") + data
+
+
+def _held(pipe: int) -> int:
+    """How many bytes it has: a pipe holds more where pages are large, and where a program has made it so (pipe(7))."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _request(data: bytes) -> Optional[tuple[bytes, bytes]]:
