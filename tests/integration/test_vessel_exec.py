@@ -7,6 +7,7 @@ stays to start the next ones faster."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.vessel.host.plugins.module_utils._cli import streaming
 from ansible_collections.vessel.host.plugins.module_utils._kernel import process as kernel
 from ansible_collections.vessel.host.plugins.plugin_utils import shortcut
 from ansible_collections.vessel.host.tests.patience import patient
@@ -388,6 +390,30 @@ def test_input_for_a_command_that_has_ended(place, stream):
             until(lambda: not verbs(server))
         assert heard(sock) == b"h\0\0\0\x011x\0\0\0\x03137"
     assert stayed(place) == server
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, "fork"), OSError(errno.EMFILE, "pidfd_open")])
+def test_a_command_for_which_nothing_is_left_is_not_begun(monkeypatch, error):
+    """Its input is not taken for another request."""
+    begun: list[bytes] = []
+
+    def begin(request: bytes, fds: object) -> None:
+        begun.append(request)
+        raise error
+
+    monkeypatch.setattr(streaming, "Verb", begin)
+    before = os.listdir("/proc/self/fd")
+    theirs, ours = socket.socketpair()
+    with ours, theirs:
+        caller = streaming.Streaming(theirs)
+        ours.sendall(b"00000003one" + b"00000003two")
+        ours.shutdown(socket.SHUT_WR)
+        while caller.wants():
+            for fd, mask in caller.wants().items():
+                caller.ready(fd, mask)
+        assert heard(ours) == b"h\0\0\0\x011"
+    assert begun == [b"one"]
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.usefixtures("stream")

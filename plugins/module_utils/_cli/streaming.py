@@ -89,15 +89,21 @@ class Streaming(Caller):
             self._begin(request)
 
     def _begin(self, request: bytes) -> None:
-        (theirs, self._stdin), *outputs = (os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) for dummy in range(3))
-        self._sources = dict(zip((ours for ours, dummy in outputs), (OUT, ERR)))
-        fds = [theirs, *(end for dummy, end in outputs)]
-        for fd in fds:
-            os.set_blocking(fd, True)
+        theirs: list[int] = []
         try:
-            self.verb = Verb(request, fds)
+            for kind in (b"", OUT, ERR):
+                read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                if kind:
+                    self._sources[read] = kind
+                else:
+                    self._stdin = write
+                theirs.append(write if kind else read)
+                os.set_blocking(theirs[-1], True)
+            self.verb = Verb(request, theirs)
+        except OSError:  # no descriptor or no process is left, and what else comes is no second request
+            self._lose()
         finally:
-            for fd in fds:
+            for fd in theirs:
                 os.close(fd)
         self._feed()
 
