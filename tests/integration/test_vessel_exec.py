@@ -392,6 +392,30 @@ def test_input_for_a_command_that_has_ended(place, stream):
     assert stayed(place) == server
 
 
+def test_a_descriptor_of_one_who_went_is_anothers(place, stream):
+    """That nobody reads the input of the first is told after the second has got its number."""
+    lower = [send(stream, b"") for dummy in range(9)]
+    first, second = send(stream, b""), send(stream, b"")
+    for sock in (*lower, first, second):
+        assert sock.recv(100)
+    for sock in lower:
+        sock.close()
+    assert speak(place, "true") == (0, b"", b"")  # so they are closed
+    with second:
+        with first:
+            first.sendall(request(place, "exec", "-i", "box", "sleep", "31423"))
+            pid = until(lambda: pid_of("sleep", "31423"))
+            with halted(place) as server:
+                os.kill(pid, signal.SIGKILL)
+                until(lambda: not verbs(server))
+                first.close()
+                second.sendall(request(place, "exec", "-i", "box", "cat"))
+        until(lambda: pid_of("cat"))
+        second.sendall(b"input")
+        second.shutdown(socket.SHUT_WR)
+        assert heard(second) == b"1\0\0\0\x05inputx\0\0\0\x010"
+
+
 @pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, "fork"), OSError(errno.EMFILE, "pidfd_open")])
 def test_a_command_for_which_nothing_is_left_is_not_begun(monkeypatch, error):
     """Its input is not taken for another request."""

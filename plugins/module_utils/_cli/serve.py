@@ -153,6 +153,7 @@ class Server:
         self._patience = seconds * 1000
         self._poll = select.poll()
         self._callers: dict[int, Caller] = {}  # by the descriptors that are polled
+        self._fresh: set[int] = set()  # those that came after what is told of their numbers
         self._kinds = dict(zip((seat.listener.fileno() for seat in seats), (self._passing, Streaming)))
         for fd in self._kinds:
             self._poll.register(fd, select.POLLIN)
@@ -164,10 +165,11 @@ class Server:
                 for seat in self._seats:
                     seat.leave()
                 return
+            self._fresh.clear()
             for fd, event in ready:
                 if fd in self._kinds:
                     self._accept(fd)
-                elif fd in self._callers:
+                elif fd in self._callers and fd not in self._fresh:
                     self._tell(self._callers[fd], fd, event)
 
     def _accept(self, fd: int) -> None:
@@ -192,5 +194,7 @@ class Server:
 
     def _watch(self, caller: Caller) -> None:
         for fd, mask in caller.wants().items():
+            if fd not in self._callers:
+                self._fresh.add(fd)
             self._callers[fd] = caller
             self._poll.register(fd, mask)
