@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._cli import streaming
+from ansible_collections.vessel.host.plugins.module_utils._cli import ask, streaming
 from ansible_collections.vessel.host.plugins.module_utils._kernel import process as kernel
 from ansible_collections.vessel.host.plugins.plugin_utils import shortcut
 from ansible_collections.vessel.host.tests.patience import patient
@@ -452,6 +452,22 @@ def test_many_streams_at_a_time(place):
     for thread in threads:
         thread.join()
     assert ends == {n: (n, b"%d" % n, b"") for n in range(20)}
+
+
+def test_who_comes_while_it_ends_does_not_wait_for_the_others(place, stream):
+    with send(stream, request(place, "exec", "box", "sleep", "31424")) as sock:
+        until(lambda: pid_of("sleep", "31424"))
+        (address,) = warm(place)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+            other.settimeout(patient(60))
+            other.connect(str(address))
+            other.send(ask.QUIT)
+            assert other.recv(64) == b""
+        with pytest.raises(ConnectionRefusedError):
+            send(stream, b"")
+        assert pid_of("sleep", "31424")
+        assert sock.recv(100)
+    assert vessel(place, "exec", "--persist", "60", "box", "true").returncode == 0
 
 
 def test_it_goes_when_nobody_needs_it(place):

@@ -180,9 +180,12 @@ class Server:
         return Passing(sock, self._stop)
 
     def _stop(self) -> None:
+        """What runs goes on. Who has come and was not heard yet is let go, for another way."""
         for fd in self._kinds:
             self._poll.unregister(fd)
         self._kinds = {}
+        for seat in self._seats:
+            seat.listener.close()
 
     def _tell(self, caller: Caller, fd: int, event: int) -> None:
         before = set(caller.wants())
