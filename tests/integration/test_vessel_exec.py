@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -275,7 +276,8 @@ def send(path: str, data: bytes) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(patient(60))
     sock.connect(path)
-    sock.sendall(data)
+    if data:
+        sock.sendall(data)
     return sock
 
 
@@ -452,6 +454,29 @@ def test_many_streams_at_a_time(place):
     for thread in threads:
         thread.join()
     assert ends == {n: (n, b"%d" % n, b"") for n in range(20)}
+
+
+def test_who_comes_when_there_are_too_many_goes_another_way(place):
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+
+    for address in warm(place):
+        os.kill(stayed(place), signal.SIGKILL)
+        address.unlink()
+    words = ["exec", "--persist", "60", "box", "echo", "it"]
+    vessel(place, *words, preexec_fn=few)
+    server, path = stayed(place), shortcut.there(place.root)
+    greeted = [sock for dummy in range(90) if (sock := send(path, b"")).recv(100)]
+    assert speak(place, "true") is None
+    assert vessel(place, *words).stdout == b"it\n"
+    for sock in greeted:
+        sock.sendall(request(place, "exec", "box", "true"))
+    assert {heard(sock) for sock in greeted} == {b"x\0\0\0\x010"}
+    for sock in greeted:
+        sock.close()
+    assert until(lambda: speak(place, "true")) == (0, b"", b"")
+    assert stayed(place) == server
+    os.kill(server, signal.SIGKILL)
 
 
 def test_who_comes_while_it_ends_does_not_wait_for_the_others(place, stream):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -26,6 +27,7 @@ from .streaming import Streaming
 STREAM = "warm.sock"
 _PACKETS = socket.SOCK_SEQPACKET
 _GRACE = 1.0  # seconds that quit() waits
+_DESCRIPTORS = 8  # that a caller may need, with those that it has while its verb is forked
 
 
 def start(paths: Paths, seconds: float) -> None:
@@ -151,6 +153,7 @@ class Server:
     def __init__(self, seats: Sequence[_Seat], seconds: float) -> None:
         self._seats = seats
         self._patience = seconds * 1000
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _DESCRIPTORS
         self._poll = select.poll()
         self._callers: dict[int, Caller] = {}  # by the descriptors that are polled
         self._fresh: set[int] = set()  # those that came after what is told of their numbers
@@ -174,7 +177,11 @@ class Server:
 
     def _accept(self, fd: int) -> None:
         listener = next(seat.listener for seat in self._seats if seat.listener.fileno() == fd)
-        self._watch(self._kinds[fd](listener.accept()[0]))
+        sock = listener.accept()[0]
+        if len(set(self._callers.values())) < self._most:
+            self._watch(self._kinds[fd](sock))
+        else:
+            sock.close()  # who is not heard goes another way
 
     def _passing(self, sock: socket.socket) -> Caller:
         return Passing(sock, self._stop)
