@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.vessel.host.plugins.module_utils._cli import ask, streaming
+from ansible_collections.vessel.host.plugins.module_utils._cli import ask, install, streaming
 from ansible_collections.vessel.host.plugins.module_utils._kernel import process as kernel
 from ansible_collections.vessel.host.plugins.plugin_utils import shortcut
 from ansible_collections.vessel.host.tests.patience import patient
@@ -477,6 +478,25 @@ def test_who_comes_when_there_are_too_many_goes_another_way(place):
     assert until(lambda: speak(place, "true")) == (0, b"", b"")
     assert stayed(place) == server
     os.kill(server, signal.SIGKILL)
+
+
+def test_another_version_of_the_engine_has_another_process(place, stream):
+    present = os.readlink(f"{place.paths.bin}/vessel")
+    other = f"{place.paths.libexec}/another"
+    shutil.copytree(os.path.dirname(present), other)
+    server = stayed(place)
+    try:
+        with send(stream, request(place, "exec", "-i", "box", "cat")) as sock:
+            until(lambda: pid_of("cat"))
+            install._link(place.paths, other)
+            assert speak(place, "true") is None
+            sock.sendall(b"goes on")
+            sock.shutdown(socket.SHUT_WR)
+            assert heard(sock).endswith(b"goes onx\0\0\0\x010")
+    finally:
+        install._link(place.paths, os.path.dirname(present))
+        shutil.rmtree(other)
+    until(lambda: kernel.start_time(server) is None)
 
 
 def test_who_comes_while_it_ends_does_not_wait_for_the_others(place, stream):

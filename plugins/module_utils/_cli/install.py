@@ -200,14 +200,20 @@ sys.exit(main(sys.argv, root={root!r}))
 
 
 def _link(paths: Paths, directory: str) -> None:
-    """The command is the present version's, under both its names."""
+    """The command is the present version's, under both its names; another version's warm process takes no more."""
     os.makedirs(paths.bin, mode=0o755, exist_ok=True)
+    changed = False
     for name in NAMES:
         path, target = f"{paths.bin}/{name}", f"{directory}/vessel"
         if not (os.path.islink(path) and os.readlink(path) == target):
             new = f"{path}.{os.getpid()}.new"
             os.symlink(target, new)
             os.rename(new, path)
+            changed = True
+    if changed:
+        from . import serve
+
+        serve.quit(paths)
 
 
 def _remove_older(paths: Paths, keep: str) -> None:

@@ -53,7 +53,9 @@ def start(paths: Paths, seconds: float) -> None:
 
 def quit(paths: Paths) -> None:
     """End those of all versions; what they are running goes on."""
-    with contextlib.suppress(FileNotFoundError):
+    if not os.path.isdir(paths.run):
+        return
+    with locked(f"{paths.run}/locks/warm"):
         for name in os.listdir(paths.run):
             if name == STREAM or (name.startswith("warm-") and name.endswith(".sock")):
                 seat = _Seat(f"{paths.run}/{name}", _PACKETS)
