@@ -162,8 +162,11 @@ class _Call:
     def _send(self) -> None:
         if not self._waiting and self._source is not None:
             self._waiting = memoryview(self._source.read(_CHUNK))
-        if self._waiting:
-            self._waiting = self._waiting[self._sock.send(self._waiting, socket.MSG_DONTWAIT) :]
-        else:
-            self._sock.shutdown(socket.SHUT_WR)
+        try:
+            if self._waiting:
+                self._waiting = self._waiting[self._sock.send(self._waiting, socket.MSG_DONTWAIT) :]
+            else:
+                self._sock.shutdown(socket.SHUT_WR)
+                self._all_sent = True
+        except (BrokenPipeError, ConnectionResetError):  # the end has come: nobody reads more, and it can be read
             self._all_sent = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import resource
 import shutil
@@ -347,6 +348,21 @@ def test_a_request_that_is_none_runs_nothing(place, stream, data):
         sock.shutdown(socket.SHUT_WR)
         assert sock.recv(100, socket.MSG_WAITALL) == b"h\0\0\0\x011"
     assert speak(place, "true") == (0, b"", b"")
+
+
+def test_an_end_that_came_while_input_was_sent():
+    """The one that listens had all that it wanted, and is gone before the rest is sent."""
+    ours, theirs = socket.socketpair()
+
+    class Source(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if theirs.fileno() >= 0:
+                theirs.sendall(b"1\0\0\0\x02itx\0\0\0\x013")
+                theirs.close()
+            return b"x" * 10
+
+    with ours:
+        assert shortcut._Call(ours).run(b"", Source(), None) == (3, b"it", b"")
 
 
 @contextlib.contextmanager
