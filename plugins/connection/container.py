@@ -77,7 +77,7 @@ options:
       - Who logs in to the host as C(root) comes to that process without a command on the host. ssh forwards its socket
         to the directory of its own (C(ansible_control_path_dir)), for as long as C(ControlPersist) keeps the
         connection. The host's sshd must allow that (C(AllowStreamLocalForwarding), which is the default); where it
-        does not, and for users who become root, each task is a command.
+        does not, for users who become root, and for an O(executable) of one's own, each task is a command.
       - V(0) starts each anew.
     type: int
     default: 60

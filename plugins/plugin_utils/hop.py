@@ -62,7 +62,9 @@ class Hop:
         self._root = root
         self._local = transport == "local"
         self.become = become
-        self.executable = executable or f"{root.rstrip('/') or '/usr/local'}/bin/vessel"
+        usual = f"{root.rstrip('/') or '/usr/local'}/bin/vessel"
+        self.executable = executable or usual
+        self._is_usual = self.executable == usual
         self._persist = ["--persist", str(persist)] if persist > 0 else []
         self._words = [*shlex.split(become), self.executable, *(["--root", root] if root else [])]
 
@@ -89,12 +91,13 @@ class Hop:
         return ended(report, *found)
 
     def _shortcut(self) -> str:
-        """Where the socket is to which there is no need of a command; empty for who is not root without one."""
-        if self.become:
+        """Where the socket is to which there is no need of a command; empty for who is not root without one, and where
+        a command may have another installation."""
+        if self.become or not self._is_usual:
             return ""
         path = shortcut.there(self._root)
         if self._local:
-            return "" if os.geteuid() else path
+            return "" if os.geteuid() or (os.environ.get("VESSEL_ROOT") and not self._root) else path
         return shortcut.here(self._link, path)
 
     def _asks(self, sudoable: bool) -> bool:

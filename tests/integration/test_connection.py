@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.vessel.host.plugins.plugin_utils.hop import Hop
 
 from .controller import Play
 from .ssh_host import ssh_host
@@ -273,6 +274,29 @@ def test_who_logs_in_as_root_needs_one_command_over_ssh(make: Make, way: str, co
     play.run({"ansible.builtin.meta": "reset_connection"}, *tasks, options=("-vvv",))
     assert play.said.count("SSH: EXEC") == commands
     assert all(f'"stdout": "{number}\\n"' in play.said for number in range(4))
+
+
+@pytest.mark.parametrize("way", ["local", "root"])
+def test_a_command_of_ones_own_is_what_runs(make: Make, place: WarmPlace, way: str) -> None:
+    """It may lead to another installation."""
+    command = Path(place.root, "own")
+    command.write_text(f'#!/bin/sh\necho own >&2\nexec {place.paths.bin}/vessel "$@"\n')
+    command.chmod(0o755)
+    raw = {"ansible.builtin.raw": "echo it"}
+    own = {**raw, "vars": {"ansible_vessel_executable": str(command)}}
+    play = make(way, "bb")
+    play.run(raw, raw, own, own, raw, options=("-v",))
+    assert play.said.count('"stderr": "own\\n"') == 2
+    command.unlink()
+
+
+def test_an_installation_that_the_environment_names_has_no_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    for root, path in (("", "/run/vessel/warm.sock"), ("/other", "/other/run/warm.sock")):
+        hop = Hop(None, "local", "", "", root, 60)
+        monkeypatch.delenv("VESSEL_ROOT", raising=False)
+        assert hop._shortcut() == path
+        monkeypatch.setenv("VESSEL_ROOT", "/none")
+        assert hop._shortcut() == (path if root else "")
 
 
 def test_the_short_way_may_end_between_two_tasks(make: Make, place: WarmPlace) -> None:
