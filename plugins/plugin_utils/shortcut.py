@@ -17,6 +17,7 @@ import os
 import secrets
 import selectors
 import socket
+import struct
 import subprocess
 from collections.abc import Sequence
 from typing import IO, Any
@@ -68,18 +69,24 @@ def bring(link: Any, path: str) -> None:
             return
         at = words.index(to_bytes(program))  # without a sshpass, for nobody logs in
         quiet = subprocess.DEVNULL
-        subprocess.run(words[at:], stdin=quiet, stdout=quiet, stderr=quiet, timeout=_PATIENCE, check=True)
-        os.rename(fresh, target)
+        try:
+            subprocess.run(words[at:], stdin=quiet, stdout=quiet, stderr=quiet, timeout=_PATIENCE, check=True)
+            os.rename(fresh, target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
 
 
 def _connected(path: str) -> socket.socket | None:
+    """None where nobody listens, or somebody else does: others may write to the directory that a user has chosen."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
+    with contextlib.suppress(OSError):
         sock.connect(path)
-    except OSError:
-        sock.close()
-        return None
-    return sock
+        dummy, uid, dummy = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid == os.geteuid():
+            return sock
+    sock.close()
+    return None
 
 
 def run(

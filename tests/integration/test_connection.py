@@ -9,6 +9,8 @@ The containers are busybox ones; one of them has the host's own Python and sudo.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -274,6 +276,45 @@ def test_who_logs_in_as_root_needs_one_command_over_ssh(make: Make, way: str, co
     play.run({"ansible.builtin.meta": "reset_connection"}, *tasks, options=("-vvv",))
     assert play.said.count("SSH: EXEC") == commands
     assert all(f'"stdout": "{number}\\n"' in play.said for number in range(4))
+
+
+LISTENER = """
+import contextlib, os, socket, sys
+os.setuid(65534)
+there = socket.socket(socket.AF_UNIX)
+there.bind(sys.argv[1])
+there.listen()
+print(flush=True)
+while True:
+    came = there.accept()[0]
+    with contextlib.suppress(OSError):
+        came.sendall(b"h\\0\\0\\0\\x011")
+        if came.recv(1):
+            print("heard", flush=True)
+    came.close()
+"""
+
+
+def test_a_socket_of_another_user_is_not_spoken_to(make: Make) -> None:
+    """Where the directory is one to which others may write."""
+    raw = {"ansible.builtin.raw": "echo it"}
+    with tempfile.TemporaryDirectory(prefix="vessel-shared-") as shared:
+        os.chmod(shared, 0o1777)
+        play = make("root", "bb", ansible_control_path_dir=shared)
+        play.run(raw, options=("-v",))
+        (socket,) = Path(shared).glob("vessel-*")
+        socket.unlink()
+        other = subprocess.Popen([sys.executable, "-c", LISTENER, socket], stdout=subprocess.PIPE)
+        try:
+            assert other.stdout
+            assert other.stdout.readline() == b"\n"
+            play.run(raw, raw, {"ansible.builtin.meta": "reset_connection"}, options=("-vvv",))
+        finally:
+            other.kill()
+            assert other.communicate()[0] == b""
+        assert play.said.count('"stdout": "it\\n"') == 2
+        assert play.said.count("SSH: EXEC") == 1
+        assert list(Path(shared).glob("vessel-*")) == [socket]
 
 
 @pytest.mark.parametrize("way", ["local", "root"])
