@@ -82,7 +82,8 @@ class Hop:
         # A terminal of ours is not one that another process could attend.
         persist = [] if "-t" in words[: words.index("--")] else self._persist
         path = self._shortcut() if persist and not self._asks(sudoable) else ""
-        found = shortcut.run(path, self._root, [verb, *words], in_data, *streams) if path else None
+        mask = shortcut.umask() if self._local else ""
+        found = shortcut.run(path, self._root, [verb, *words], in_data, *streams, mask) if path else None
         if found is None:
             command = shlex.join([*self._words, verb, *persist, *words])
             found = self._run(self._link, command, in_data, sudoable, streams)

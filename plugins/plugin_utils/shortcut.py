@@ -90,11 +90,11 @@ def _connected(path: str) -> socket.socket | None:
 
 
 def run(
-    path: str, root: str, words: Sequence[str], in_data: bytes | None, stdin: str = "", stdout: str = ""
+    path: str, root: str, words: Sequence[str], in_data: bytes | None, stdin: str = "", stdout: str = "", mask: str = ""
 ) -> tuple[int, bytes, bytes] | None:
     """Exit code, stdout and stderr of the words; None when nothing was begun. ``stdin`` and ``stdout`` are files of
-    ours instead of ``in_data`` and of what is returned."""
-    request = "\0".join(["/", root, "", *words]).encode("utf-8", "surrogateescape")
+    ours instead of ``in_data`` and of what is returned; without a ``mask`` it is the umask of who listens."""
+    request = "\0".join(["/", root, mask, *words]).encode("utf-8", "surrogateescape")
     sock = _connected(path) if len(request) <= _MOST else None
     if sock is None:
         return None
@@ -105,6 +105,13 @@ def run(
         source = files.enter_context(open(stdin, "rb")) if stdin else None
         sink = files.enter_context(open(stdout, "wb")) if stdout else None
         return call.run(b"%08x" % len(request) + request + (in_data or b""), source, sink)
+
+
+def umask() -> str:
+    """Ours, as who listens here takes it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return str(mask)
 
 
 class _Call:

@@ -278,6 +278,18 @@ def test_who_logs_in_as_root_needs_one_command_over_ssh(make: Make, way: str, co
     assert all(f'"stdout": "{number}\\n"' in play.said for number in range(4))
 
 
+def test_the_controllers_umask_is_that_of_its_own_containers_tasks(make: Make) -> None:
+    play = make("local", "bb")
+    raw = {"ansible.builtin.raw": "umask"}
+    for mask in (0o027, 0o022):
+        before = os.umask(mask)
+        try:
+            play.run(raw, raw, options=("-v",))
+        finally:
+            os.umask(before)
+        assert play.said.count(f'"stdout": "{mask:04o}\\n"') == 2
+
+
 LISTENER = """
 import contextlib, os, socket, sys
 os.setuid(65534)
