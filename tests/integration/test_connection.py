@@ -290,6 +290,14 @@ def test_the_controllers_umask_is_that_of_its_own_containers_tasks(make: Make) -
         assert play.said.count(f'"stdout": "{mask:04o}\\n"') == 2
 
 
+@pytest.mark.parametrize("way", ["local", "root"])
+def test_a_word_with_a_nul_is_not_two(make: Make, way: str) -> None:
+    play = make(way, "bb")
+    raw = {"ansible.builtin.raw": "echo 'one\0two'"}
+    play.run({"ansible.builtin.raw": "true"}, raw, options=("-v",), fails=True)
+    assert "embedded null byte" in play.said
+
+
 LISTENER = """
 import contextlib, os, socket, sys
 os.setuid(65534)
