@@ -252,7 +252,7 @@ class Connection(ConnectionBase):
         display.vvv(f"FETCH {in_path} FROM {self._container} TO {out_path}", host=self._play_context.remote_addr)
         try:
             self._copy(["--", self._there(in_path), "-"], Streams(stdout=out_path))
-        except AnsibleError:
+        except (AnsibleError, OSError):  # the second is of the file itself, as on a disk that is full
             if os.path.isfile(out_path):  # what has come of it
                 os.unlink(out_path)
             raise

@@ -9,6 +9,7 @@ The containers are busybox ones; one of them has the host's own Python and sudo.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -296,6 +297,22 @@ def test_a_word_with_a_nul_is_not_two(make: Make, way: str) -> None:
     raw = {"ansible.builtin.raw": "echo 'one\0two'"}
     play.run({"ansible.builtin.raw": "true"}, raw, options=("-v",), fails=True)
     assert "embedded null byte" in play.said
+
+
+def test_a_file_for_which_there_is_no_room_leaves_nothing(make: Make, place: WarmPlace) -> None:
+    inside(place, "/tmp/too big").write_bytes(b"x" * (2 << 20))
+    play = make("root")
+    raw = {"ansible.builtin.raw": "true"}
+    fetch = {"ansible.builtin.fetch": {"src": "/tmp/too big", "dest": f"{play.directory}/back", "flat": True}}
+    play.run(raw, options=("-v",))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        play.run(raw, fetch, options=("-v",), fails=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in play.said
+    assert not (play.directory / "back").exists()
 
 
 LISTENER = """
