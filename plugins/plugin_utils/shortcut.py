@@ -59,8 +59,9 @@ def bring(link: Any, path: str) -> None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if _connected(target) is not None:
             return
-        # Under another name first: what is there may be that of a connection that has ended, and two may do this.
-        fresh = f"{target}.{secrets.token_hex(4)}"
+        # Under another name first: what is there may be that of a connection that has ended, and two may do this. It
+        # is shorter than what ssh makes in that directory, for a socket's address has 108 bytes.
+        fresh = f"{os.path.dirname(target)}/vessel-{secrets.token_hex(8)}"
         program = link.get_option("ssh_executable")
         words = link._build_command(program, "ssh", "-O", "forward", "-L", f"{fresh}:{path}", link.host)
         for fd in link.sshpass_pipe or ():

@@ -315,6 +315,20 @@ def test_a_file_for_which_there_is_no_room_leaves_nothing(make: Make, place: War
     assert not (play.directory / "back").exists()
 
 
+def test_where_sshs_own_socket_fits_ours_does(make: Make) -> None:
+    """A socket's address has 108 bytes; ssh makes its own as a name of ten, a dot and sixteen."""
+    with tempfile.TemporaryDirectory(prefix="vessel-long-") as directory:
+        deep = directory.ljust(107 - 28, "d")
+        os.rename(directory, deep)
+        try:
+            play = make("root", "bb", ansible_control_path_dir=deep)
+            raw = {"ansible.builtin.raw": "true"}
+            play.run(raw, raw, raw, {"ansible.builtin.meta": "reset_connection"}, options=("-vvv",))
+        finally:
+            os.rename(deep, directory)
+        assert play.said.count("SSH: EXEC") == 1
+
+
 LISTENER = """
 import contextlib, os, socket, sys
 os.setuid(65534)
