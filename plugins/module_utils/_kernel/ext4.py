@@ -21,14 +21,15 @@ def size(path: str) -> tuple[int, int]:
     return _size(_superblock(path))
 
 
-def fills(path: str, length: int) -> bool:
-    """Does it reach to the end of so many bytes? What is left may be too little for the tables of one more group; then
-    mke2fs and resize2fs leave it."""
+def reach(path: str, length: int) -> int:
+    """Up to which of so many bytes it reaches: to the end, also where what is left is too little for the tables of one
+    more group; then mke2fs and resize2fs leave it."""
     data = _superblock(path)
     blocks, block = _size(data)
     left = length // block - blocks
     (first,), (group,) = (struct.unpack_from("<I", data, at) for at in (0x14, 0x20))
-    return left <= 0 or ((blocks - first) % group == 0 and left < _least_group(data))
+    fills = left <= 0 or ((blocks - first) % group == 0 and left < _least_group(data))
+    return length if fills else blocks * block
 
 
 def _superblock(path: str) -> bytes:

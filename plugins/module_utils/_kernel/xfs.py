@@ -17,17 +17,12 @@ _LEAST_GROUP = 64  # blocks that the kernel makes a group of
 _LEAST_NEW_GROUP = 16 << 20  # bytes that mkfs.xfs makes one of
 
 
-def size(mountpoint: str) -> int:
-    """Bytes."""
-    blocks, block, dummy = _geometry(mountpoint)
-    return blocks * block
-
-
-def fills(mountpoint: str, length: int) -> bool:
-    """Does it reach to the end of so many bytes? What is left may be too little for one more group."""
+def reach(mountpoint: str, length: int) -> int:
+    """Up to which of so many bytes it reaches: to the end, also where what is left is too little for one more group."""
     blocks, block, group = _geometry(mountpoint)
     left = length // block - blocks
-    return left < _LEAST_GROUP or (blocks % group == 0 and left * block < _LEAST_NEW_GROUP)
+    fills = left < _LEAST_GROUP or (blocks % group == 0 and left * block < _LEAST_NEW_GROUP)
+    return length if fills else blocks * block
 
 
 def _geometry(mountpoint: str) -> tuple[int, int, int]:

@@ -73,10 +73,9 @@ def _length(volume: Volume, device: str) -> int:
     """Bytes of the file, or of the file system where a growth was interrupted between the two."""
     length, path = os.stat(image(volume)).st_size, source(volume)
     if volume.fstype == "ext4":
-        blocks, block = ext4.size(device)
-        return length if ext4.fills(device, length) else blocks * block
+        return ext4.reach(device, length)
     if volume.fstype == "xfs":
-        return length if xfs.fills(path, length) else xfs.size(path)
+        return xfs.reach(path, length)
     info = os.statvfs(path)  # btrfs tells all that it has, and leaves less than a block
     size = info.f_blocks * info.f_frsize
     return length if length - size < info.f_bsize else size
