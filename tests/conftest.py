@@ -106,20 +106,16 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Iterator[No
 
 def _below(top: int) -> list[str]:
     """Lines of ps, the processes below one."""
-    columns = "pid=,ppid=,etimes=,stat=,wchan:20=,args="
-    lines = subprocess.run(
-        ["ps", "-eww", "-o", columns], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    command = ["ps", "-eww", "-o", "pid=,ppid=,etimes=,stat=,wchan:20=,args="]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     parents = {int(line.split()[0]): int(line.split()[1]) for line in lines}
-    inside = {top}
-    for pid in sorted(parents, key=lambda one: _depth(one, parents)):
-        if parents[pid] in inside:
-            inside.add(pid)
-    return [line for line in lines if int(line.split()[0]) in inside]
 
+    def is_below(pid: int) -> bool:
+        while pid not in (top, 0):
+            pid = parents.get(pid, 0)
+        return pid == top
 
-def _depth(pid: int, parents: dict[int, int]) -> int:
-    return 1 + _depth(parents[pid], parents) if pid in parents else 0
+    return [line for line in lines if is_below(int(line.split()[0]))]
 
 
 @pytest.fixture
