@@ -197,16 +197,18 @@ class Server:
             seat.listener.close()
 
     def _tell(self, caller: Caller, fd: int, event: int) -> None:
-        before = set(caller.wants())
+        before = caller.wants()
         caller.ready(fd, event)
-        for gone in before.difference(caller.wants()):
+        for gone in before.keys() - self._watch(caller).keys():
             del self._callers[gone]
             self._poll.unregister(gone)
-        self._watch(caller)
 
-    def _watch(self, caller: Caller) -> None:
-        for fd, mask in caller.wants().items():
+    def _watch(self, caller: Caller) -> dict[int, int]:
+        """What it wants now."""
+        wanted = caller.wants()
+        for fd, mask in wanted.items():
             if fd not in self._callers:
                 self._fresh.add(fd)
             self._callers[fd] = caller
             self._poll.register(fd, mask)
+        return wanted
