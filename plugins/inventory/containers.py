@@ -163,6 +163,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
+        # What is loaded here is there for all tasks: each is run by a fork of this process, and would load it anew.
+        connection_loader.get(container_hosts.CONNECTION, class_only=True)
         self._read_config_data(path)
         query = Query("filter", self.get_option("filter"))
         # Nobody may say that he is one of these: not the controller, nor what plays for a group are for.

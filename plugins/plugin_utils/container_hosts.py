@@ -35,6 +35,7 @@ COMMAND = (
     'elif test -z "$root" || test "$(id -u)" = 0; then echo "[]"; '
     'else echo "$vessel is not there, or not to be seen by $(id -un); set become" >&2; exit 1; fi'
 )
+CONNECTION = "vessel.host.container"
 OURS = "ansible_vessel_"  # what begins a variable of the connection
 NOT_THE_HOSTS = ("inventory_hostname", "ansible_pipelining")  # which ssh's plugin reads, and the container's too
 BECOME = {"sudo": ["-n"], "doas": ["-n"], "dzdo": ["-n"], "pfexec": []}
@@ -132,7 +133,7 @@ def connection(
             plain = isinstance(value, (str, int, float)) and not is_template(value)
             # A template is about the host's variables, and a secret needs no second place.
             result[option] = value if plain else reference(option)
-    return {**result, "ansible_connection": "vessel.host.container", f"{OURS}container": name}
+    return {**result, "ansible_connection": CONNECTION, f"{OURS}container": name}
 
 
 def reference(option: str) -> Any:

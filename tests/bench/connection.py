@@ -3,9 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The same task on a host by plain ssh, and in a container of that host by the connection plugin.
 
-Both log in to one ssh server on loopback as root, and run the same Python of the same host. A task's time is what plays
-with many of them take longer than plays with one, in turns: by the clock, the fastest of each, and in processor time of
-all that takes part (controller, both ends of ssh, host, container), which other work on the machine changes little.
+Both log in to one ssh server on loopback as root, and run the same Python of the same host. The container is once in
+the inventory by hand, and once by the inventory plugin, which loads the connection for all tasks at once. A task's time
+is what plays with many of them take longer than plays with one, in turns: by the clock, the fastest of each, and in
+processor time of all that takes part (controller, both ends of ssh, host, container), which other work on the machine
+changes little.
 Writes a table to the terminal and everything measured to tests/output/connection.json. Needs root; leaves nothing.
 """
 
@@ -40,7 +42,7 @@ TASKS = {
     "raw": ({"ansible.builtin.raw": "true"}, True),
     "copy of 100 kB": ({"ansible.builtin.copy": {"src": "file", "dest": "/tmp/vessel-bench-file"}}, True),
 }
-HOSTS = ("plain", "inside")
+HOSTS = {"plain": "plain ssh", "inside": "in a container", "bench@plain": "by the inventory plugin"}
 MODULE = """
 import json, sys
 from importlib import import_module
@@ -77,37 +79,39 @@ class Installation:
 
 
 @contextmanager
-def inventory(directory: Path) -> Iterator[Path]:
-    """Two hosts, of which one is a container of the other."""
+def inventory(directory: Path) -> Iterator[dict[str, list[Path]]]:
+    """The inventory's sources for each host, of which all but the first are a container of that."""
     installation = Installation(directory / "vessel")
     with ssh_host(root=True) as (dummy, line):
         installation.up()
         try:
             words = line.split(" ", 1)[1]
             ours = f"ansible_vessel_container=bench ansible_vessel_root={installation.root}"
-            path = directory / "inventory"
-            path.write_text(f"plain {words}\ninside {words} ansible_connection=vessel.host.container {ours}\n")
-            yield path
+            by_hand, asked = directory / "inventory", directory / "containers.vessel.yml"
+            by_hand.write_text(f"plain {words}\ninside {words} ansible_connection=vessel.host.container {ours}\n")
+            source = {"plugin": "vessel.host.containers", "hosts": "plain", "root": installation.root}
+            asked.write_text(json.dumps(source))
+            yield {"plain": [by_hand], "inside": [by_hand], "bench@plain": [by_hand, asked]}
         finally:
             installation.down()
 
 
 class Side:
-    """One of the two hosts, and plays on it. ``groups`` hold all who take part."""
+    """One of the hosts, and plays on it. ``groups`` hold all who take part."""
 
-    def __init__(self, host: str, inventory: Path, groups: list[Manager]) -> None:
+    def __init__(self, host: str, sources: list[Path], groups: list[Manager]) -> None:
         self.host = host
-        self._inventory = inventory
+        self._directory = sources[0].parent
+        self._sources = [word for path in sources for word in ("-i", str(path))]
         self._groups = groups
 
     def play(self, task: dict[str, Any], count: int, *, pipelining: bool) -> dict[str, float]:
         """Milliseconds of a whole ansible-playbook with so many tasks, by the clock and of processors."""
-        directory = self._inventory.parent
         book = [{"hosts": self.host, "gather_facts": False, "tasks": [task] * count}]
-        (directory / "play.yml").write_text(json.dumps(book))
+        (self._directory / "play.yml").write_text(json.dumps(book))
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         settings = {"ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / "collection"), "ANSIBLE_PIPELINING": str(pipelining)}
-        argv = [str(VENV / "bin/ansible-playbook"), "-i", str(self._inventory), str(directory / "play.yml")]
+        argv = [str(VENV / "bin/ansible-playbook"), *self._sources, str(self._directory / "play.yml")]
         done: list[str] = []
         before = self._used()
         seconds = clock(lambda: done.append(run(*argv, env={**kept, **settings})))
@@ -119,12 +123,13 @@ class Side:
         return sum(group.stats()["cpu_usage_ns"] for group in self._groups) / 1e6
 
 
-def measure(directory: Path, group: Manager, count: int, runs: int) -> Figures:
-    found: Figures = {what: {host: [] for host in HOSTS} for what in TASKS}
-    with inventory(directory) as path:
+def measure(directory: Path, group: Manager, tasks: list[str], count: int, runs: int) -> Figures:
+    found: Figures = {what: {host: [] for host in HOSTS} for what in tasks}
+    with inventory(directory) as sources:
         groups = [group, open_manager(Paths.at(str(directory / "vessel")).cgroup("bench"))]
-        sides = [Side(host, path, groups) for host in HOSTS]
-        for what, (task, pipelining) in TASKS.items():
+        sides = [Side(host, paths, groups) for host, paths in sources.items()]
+        for what in tasks:
+            task, pipelining = TASKS[what]
             for side in sides:
                 side.play(task, 1, pipelining=pipelining)  # the connection is there from now on
             for _turn in range(runs):
@@ -142,11 +147,12 @@ def a_task(turns: list[dict[str, float]], key: str, count: int) -> float:
 
 
 def rows(found: Figures, count: int) -> list[tuple[str, ...]]:
-    lines = [("a task", "measured", "plain ssh, ms", "in a container, ms", "ratio", "bar")]
+    lines = [("a task", "measured", *(f"{title}, ms" for title in HOSTS.values()), "ratios", "bar")]
     for what, sides in found.items():
         for key in ("clock", "processor"):
-            plain, inside = (a_task(sides[host], key, count) for host in HOSTS)
-            lines.append((what, key, f"{plain:.0f}", f"{inside:.0f}", f"{inside / plain:.2f}", f"{BAR}"))
+            plain, *inside = (a_task(sides[host], key, count) for host in HOSTS)
+            ratios = ", ".join(f"{time / plain:.2f}" for time in inside)
+            lines.append((what, key, *(f"{time:.0f}" for time in (plain, *inside)), ratios, f"{BAR}"))
     return lines
 
 
@@ -155,7 +161,7 @@ def work(arguments: argparse.Namespace, group: Manager) -> None:
     directory = Path(tempfile.mkdtemp(prefix="vessel-bench-"))
     try:
         (directory / "file").write_bytes(os.urandom(100_000))
-        found = measure(directory, group, arguments.count, arguments.runs)
+        found = measure(directory, group, arguments.only or list(TASKS), arguments.count, arguments.runs)
     finally:
         shutil.rmtree(directory)
         Path("/tmp/vessel-bench-file").unlink(missing_ok=True)
@@ -167,6 +173,7 @@ def work(arguments: argparse.Namespace, group: Manager) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20, help="tasks in a play")
+    parser.add_argument("--only", action="append", choices=list(TASKS), help="not all of the tasks")
     parser.add_argument("--runs", type=int, default=5, help="how often; the fastest counts")
     arguments = parser.parse_args()
     prepare_venv()

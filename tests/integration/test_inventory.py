@@ -227,6 +227,14 @@ def test_its_variables_are_what_the_module_tells(fleet: Inventory, places: dict[
     }
 
 
+def test_the_connection_is_loaded_once_for_all_tasks(fleet: Inventory) -> None:
+    fleet.environ["ANSIBLE_DEBUG"] = "1"
+    said = fleet.play(*[{"ansible.builtin.raw": "true"}] * 3, hosts="vessel_stack_shop")
+    loaded = [line for line in said.splitlines() if "Loading Connection 'ansible_collections.vessel.host." in line]
+    assert len(loaded) == 1 + 3 * 2
+    assert all("found_in_cache=True" in line for line in loaded[1:]), loaded
+
+
 def test_the_command_that_is_asked(places: dict[str, WarmPlace]) -> None:
     command = [f"{places['one'].paths.bin}/vessel", "facts"]
     done = subprocess.run([*command, "web", "ill"], capture_output=True, text=True, check=True, timeout=patient(60))
