@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from functools import partial
 from typing import Any, Optional
 
 from .._errors import KernelError, StoreError
-from .._kernel.file import fsync_directory, holds, write_atomic
+from .._kernel.file import TURNS, fsync_directory, holds, make_directories, take_lock, write_atomic
 from .._paths import Paths
 
 _FILE = "spec.json"
@@ -49,13 +48,13 @@ def write_spec(paths: Paths, kind: str, name: str, spec: dict[str, Any]) -> None
     directory, data = paths.resource(kind, name), json.dumps(spec, indent=1, sort_keys=True).encode()
     if holds(f"{directory}/{_FILE}", data):
         return
-    for last in (False, True):
+    for turn in range(TURNS):
         make_directory(paths, directory)
         try:
             return write_atomic(f"{directory}/{_FILE}", data, mode=0o600)
         except KernelError as error:
             # Another task removed the last resource, and the empty directories with it.
-            if last or error.errno != errno.ENOENT:
+            if error.errno != errno.ENOENT or turn == TURNS - 1:
                 raise
 
 
@@ -109,8 +108,8 @@ def make_directory(paths: Paths, directory: str) -> None:
     Only root may pass the top: a container's root can leave set-uid files in its own layer.
     """
     if not os.path.isdir(directory):
-        os.makedirs(paths.state, 0o700, exist_ok=True)
-        os.makedirs(directory, 0o755, exist_ok=True)
+        make_directories(paths.state, 0o700)
+        make_directories(directory, 0o755)
 
 
 def _sweep(directory: str) -> None:
@@ -125,7 +124,7 @@ def _sweep(directory: str) -> None:
 def lock(paths: Paths, kind: str, name: str) -> Iterator[None]:
     """The resource is ours alone for a while; waits for another process that has it."""
     path = paths.lock(kind, name.replace("/", "%"))
-    fd = _locked(path)
+    fd = take_lock(path)
     try:
         yield
     finally:
@@ -136,17 +135,3 @@ def lock(paths: Paths, kind: str, name: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a task that failed leaves no directory either
             os.rmdir(os.path.dirname(path))
             os.rmdir(paths.run)
-
-
-def _locked(path: str) -> int:
-    while True:
-        try:
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError:
-            continue  # another one left, and took the empty directory along
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
-                return fd
-        os.close(fd)

@@ -25,7 +25,6 @@ import fcntl
 import hashlib
 import json
 import os
-import stat
 import urllib.parse
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from types import MappingProxyType
 from typing import Any, Optional
 
 from .._errors import NotFoundError, StoreError
-from .._kernel.file import fsync_directory, has_name, remove_tree, write_atomic
+from .._kernel.file import fsync_directory, has_name, make_directories, remove_tree, write_atomic
 from .._kernel.selinux import container_label, set_file_label
 from .._kernel.syncfs import syncfs
 from .._paths import Paths
@@ -258,8 +257,8 @@ class Store:
     def locked(self) -> Iterator[None]:
         """The store is ours alone for a short while."""
         while True:
+            _make(self.paths.state, self.layers)
             try:
-                _make(self.paths.state, self.layers)
                 fd = os.open(self.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue  # another process removed the last layer, and the store with it
@@ -508,9 +507,4 @@ def _now() -> str:
 def _make(*paths: str) -> None:
     """Only root may pass the top: a layer may hold set-uid programs."""
     for path in paths:
-        try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-        except FileExistsError:
-            # Something else has the name; or it was removed before makedirs() looked, and is not found now.
-            if not stat.S_ISDIR(os.stat(path).st_mode):
-                raise
+        make_directories(path, 0o700)

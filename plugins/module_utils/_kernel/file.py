@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 from .._errors import KernelError
 
+TURNS = 100  # how often a directory may be taken away as an empty one while we put something in it
+
 
 def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
     """Replace the file as a whole; ``durable`` also across a power cut."""
@@ -59,6 +61,17 @@ def fsync_directory(path: str) -> None:
         os.close(fd)
 
 
+def make_directories(path: str, mode: int) -> None:
+    """As os.makedirs() with exist_ok, where other processes take empty directories away, of the path and above it."""
+    for turn in range(TURNS):
+        try:
+            return os.makedirs(path, mode, exist_ok=True)
+        except (FileExistsError, FileNotFoundError):
+            # What mkdir() found was gone before it was looked at; or it is no directory, or a symlink to nowhere.
+            if turn == TURNS - 1:
+                raise
+
+
 def make_like(path: str, model: str) -> None:
     """Give a directory the owner, mode, ACLs and time of another: the topmost layer's top is the union's."""
     info = os.stat(model)
@@ -73,16 +86,25 @@ def make_like(path: str, model: str) -> None:
 @contextlib.contextmanager
 def locked(path: str) -> Iterator[None]:
     """Hold the exclusive lock of a file, made where it is missing. It ends with the process, however that ends."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    fd = take_lock(path)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def take_lock(path: str) -> int:
+    """The file whose exclusive lock is ours for as long as the descriptor is open."""
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_directories(os.path.dirname(path), 0o700)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if has_name(fd, path):
-                yield
-                return
-        finally:
-            os.close(fd)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            continue  # another one has left, and took the empty directory along
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if has_name(fd, path):
+            return fd
+        os.close(fd)
 
 
 def has_name(fd: int, path: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.vessel.host.plugins.module_utils._converge import store
 from ansible_collections.vessel.host.plugins.module_utils._errors import KernelError, StoreError
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
+from ansible_collections.vessel.host.tests.unit.forks import parallel
 
 
 @pytest.fixture
@@ -131,3 +132,18 @@ def test_a_killed_holder_does_not_hold(paths):
     os.waitpid(pid, 0)
     with store.lock(paths, "images", "x"):
         pass
+
+
+def test_many_come_and_go_at_once(paths):
+    """Each takes the directories along when they are empty."""
+
+    def busy(number):
+        name = f"v{number}"
+        for turn in range(5000):
+            with store.lock(paths, "volumes", name):
+                store.write_spec(paths, "volumes", name, {"size": turn})
+                store.remove_spec(paths, "volumes", name)
+
+    assert parallel(busy, range(4)) == [0] * 4
+    assert not os.path.exists(paths.state)
+    assert not os.path.exists(paths.run)

@@ -11,13 +11,13 @@ import signal
 import stat
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import NotFoundError, StoreError
 from ansible_collections.vessel.host.plugins.module_utils._image.store import Image, Store
 from ansible_collections.vessel.host.plugins.module_utils._paths import Paths
+from ansible_collections.vessel.host.tests.unit.forks import parallel
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 
@@ -336,23 +336,6 @@ def test_the_lock_of_a_thing_is_waited_for(store, tmp_path):
     assert not os.path.exists(store.paths.state)
 
 
-def parallel(function, values):
-    """How the processes ended that called the function, each with one of the values."""
-    children = []
-    for value in values:
-        child = os.fork()
-        if child == 0:
-            try:
-                function(value)
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        children.append(child)
-    return [os.waitpid(child, 0)[1] for child in children]
-
-
 def test_a_sweeper_leaves_the_lock_of_whoever_comes_next(store):
     """The file of a lock goes with its holder, and comes again under the same name; a sweeper may have the old one."""
 
@@ -367,6 +350,14 @@ def test_a_sweeper_leaves_the_lock_of_whoever_comes_next(store):
 
     with store.work():
         assert parallel(busy, [False, False, True, True]) == [0] * 4
+
+
+def test_a_symlink_to_nowhere_is_waited_for_by_nobody(store):
+    """As of a disk that is not mounted."""
+    os.makedirs(os.path.dirname(store.paths.state), exist_ok=True)
+    os.symlink(f"{store.paths.state}.nowhere", store.paths.state)
+    with pytest.raises(FileExistsError, match=store.paths.state), store.locked():
+        pass
 
 
 def test_many_writers_and_collectors_at_once(store):
