@@ -84,6 +84,8 @@ options:
     type: str
     default: ""
 notes:
+  - It loads P(vessel.host.container#connection) for all tasks of a play at once. For containers in an inventory
+    by hand, each task does.
   - Passwords that a command line asks for (C(--ask-pass), C(--ask-become-pass)) are not known to inventory plugins;
     those in variables are.
   - Variables of the host's connection are copied. Where they are templates or encrypted, the container's refer to the
