@@ -74,10 +74,14 @@ options:
     description:
       - For how many seconds after the last task a process stays on the host that has started already. The next task
         uses it, and takes a fraction of the time. It is to C(vessel) what C(ControlPersist) is to ssh.
-      - Who logs in to the host as C(root) comes to that process without a command on the host. ssh forwards its socket
-        to the directory of its own (C(ansible_control_path_dir)), for as long as C(ControlPersist) keeps the
-        connection. The host's sshd must allow that (C(AllowStreamLocalForwarding), which is the default); where it
-        does not, for users who become root, and for an O(executable) of one's own, each task is a command.
+      - From the second task on there is no command on the host. ssh forwards that process's socket to the directory of
+        its own (C(ansible_control_path_dir)), for as long as C(ControlPersist) keeps the connection. The host's sshd
+        must allow that (C(AllowStreamLocalForwarding), which is the default); where it does not, and for an
+        O(executable) of one's own, each task is a command.
+      - Who becomes root with O(host_become) gets a process and a socket of their own by C(vessel session). All processes
+        of that user on the host may use it for as long as it stays. What lets users become root decides on that
+        command too, and logs that one and not each task's. Where it says no, each task is a command, and it is asked
+        again after ten minutes.
       - V(0) starts each anew.
     type: int
     default: 60

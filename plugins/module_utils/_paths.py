@@ -131,6 +131,11 @@ class Paths(NamedTuple):
         return f"{self.bundle(name)}/status.json"
 
     @property
+    def callers(self) -> str:
+        """The sockets of users who have become root, where they get to: what else is running is root's alone."""
+        return f"{self.root}/callers" if self.tag else "/run/vessel-callers"
+
+    @property
     def monitor_socket(self) -> str:
         return f"{self.run}/monitor.sock"
 

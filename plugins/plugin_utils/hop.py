@@ -88,18 +88,33 @@ class Hop:
             command = shlex.join([*self._words, verb, *persist, *words])
             found = self._run(self._link, command, in_data, sudoable, streams)
             if path and not self._local:
-                shortcut.bring(self._link, shortcut.there(self._root))
+                shortcut.bring(self._link, path, self._socket)
         return ended(report, *found)
 
     def _shortcut(self) -> str:
-        """Where the socket is to which there is no need of a command; empty for who is not root without one, and where
-        a command may have another installation."""
-        if self.become or not self._is_usual:
+        """Where the socket is to which there is no need of a command; empty where a command may have another
+        installation, and for who needs one to become root of the controller."""
+        if not self._is_usual:
             return ""
         path = shortcut.there(self._root)
         if self._local:
-            return "" if os.geteuid() or (os.environ.get("VESSEL_ROOT") and not self._root) else path
-        return shortcut.here(self._link, path)
+            other = os.environ.get("VESSEL_ROOT") and not self._root
+            return "" if self.become or os.geteuid() or other else path
+        return shortcut.here(self._link, self.become, path)
+
+    def _socket(self) -> str:
+        """Where the host has it. Who becomes root is given one of their own, where what lets them says yes to that:
+        AnsibleConnectionFailure where it does not."""
+        if not self.become:
+            return shortcut.there(self._root)
+        words = shlex.join([*self._words, "session", *self._persist, "--for"])
+        # In a shell that we know: a user may have another one.
+        command = shlex.join(["/bin/sh", "-c", f'exec {words} "$(id -u)"'])
+        code, said, dummy = self._run(self._link, command, None, False, Streams())
+        path = to_text(said).strip().rpartition("\n")[2]
+        if code or not path.startswith("/"):
+            raise AnsibleConnectionFailure(f"no session: {path}")
+        return path
 
     def _asks(self, sudoable: bool) -> bool:
         """Whether the command will ask for a password: Ansible's own connections know what to answer."""

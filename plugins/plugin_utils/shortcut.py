@@ -5,8 +5,8 @@
 command.
 
 Its socket is brought here by ssh, as a forwarding of the connection that ssh's ControlPersist keeps, so it is there for
-as long as that and needs no other login. It is root's alone on the host, so who logs in as another user has no way to
-it, and goes the long way as before. So does everybody while the process is not there.
+as long as that and needs no other login. It is root's alone on the host; who logs in as another user and becomes root
+gets one of their own, if that is allowed them. While the process is not there, everybody goes the long way.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import os
 import secrets
 import selectors
 import socket
+import stat
 import struct
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -33,6 +35,7 @@ _HEADER = 5
 _MOST = 1 << 17  # of a request
 _CHUNK = 1 << 16
 _PATIENCE = 10  # seconds for what ssh answers by itself
+_REFUSED = 600  # seconds after which we try again where a host did not let us
 # What says where ssh goes, and as whom.
 _OPTIONS = (
     "host", "port", "remote_user", "ssh_executable", "ssh_args", "ssh_common_args", "ssh_extra_args",
@@ -45,37 +48,74 @@ def there(root: str) -> str:
     return f"{root.rstrip('/')}/run/{_SOCKET}" if root.rstrip("/") else f"/run/vessel/{_SOCKET}"
 
 
-def here(link: Any, path: str) -> str:
-    """Where the socket of that host is brought to."""
-    words = [path, *(str(link.get_option(name)) for name in _OPTIONS)]
+def here(link: Any, become: str, path: str) -> str:
+    """Where the socket of that host is brought to, for who becomes root there by these words."""
+    words = [become, path, *(str(link.get_option(name)) for name in _OPTIONS)]
     name = hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return os.path.join(unfrackpath(link.get_option("control_path_dir")), f"vessel-{name}")
 
 
-def bring(link: Any, path: str) -> None:
+def bring(link: Any, target: str, ask: Callable[[], str]) -> None:
     """Have the ssh that is connected bring the host's socket here, where nothing is in its place that can be reached.
-    Without it nothing is lost but time."""
-    target = here(link, path)
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        if _connected(target) is not None:
+    ``ask`` sees to it that it is there and gives its path, or raises. Without it nothing is lost but time."""
+    try:
+        # Another task may have brought it while ours was run.
+        if _was_refused(target) or _is_heard(target) or not all(link._persistence_controls(_command(link))):
             return
-        # Under another name first: what is there may be that of a connection that has ended, and two may do this. It
-        # is shorter than what ssh makes in that directory, for a socket's address has 108 bytes.
-        fresh = f"{os.path.dirname(target)}/vessel-{secrets.token_hex(8)}"
-        program = link.get_option("ssh_executable")
-        words = link._build_command(program, "ssh", "-O", "forward", "-L", f"{fresh}:{path}", link.host)
-        for fd in link.sshpass_pipe or ():
-            os.close(fd)
-        if not all(link._persistence_controls(words)):
-            return
-        at = words.index(to_bytes(program))  # without a sshpass, for nobody logs in
-        quiet = subprocess.DEVNULL
-        try:
-            subprocess.run(words[at:], stdin=quiet, stdout=quiet, stderr=quiet, timeout=_PATIENCE, check=True)
-            os.rename(fresh, target)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(fresh)
+        path = ask()
+        if not _is_heard(target):
+            _forward(link, target, path)
+            if not _is_heard(target):  # as where the host's sshd forwards nothing, or the user does not get there
+                raise ConnectionRefusedError(path)
+    except (OSError, subprocess.SubprocessError, AnsibleConnectionFailure):
+        with contextlib.suppress(OSError):
+            _refuse(target)
+
+
+def _forward(link: Any, target: str, path: str) -> None:
+    # Under another name first: what is there may be that of a connection that has ended, and two may do this. It is
+    # shorter than what ssh makes in that directory, for a socket's address has 108 bytes.
+    fresh = f"{os.path.dirname(target)}/vessel-{secrets.token_hex(8)}"
+    words = _command(link, "-O", "forward", "-L", f"{fresh}:{path}")
+    quiet = subprocess.DEVNULL
+    try:
+        subprocess.run(words, stdin=quiet, stdout=quiet, stderr=quiet, timeout=_PATIENCE, check=True)
+        os.rename(fresh, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+
+
+def _command(link: Any, *words: str) -> list[bytes]:
+    """ssh's own, without a sshpass: nobody logs in."""
+    program = link.get_option("ssh_executable")
+    built = link._build_command(program, "ssh", *words, link.host)
+    for fd in link.sshpass_pipe or ():
+        os.close(fd)
+    return list(built[built.index(to_bytes(program)) :])
+
+
+def _is_heard(path: str) -> bool:
+    sock = _connected(path)
+    if sock is None:
+        return False
+    with sock:
+        return _Call(sock).is_heard()
+
+
+def _was_refused(target: str) -> bool:
+    """Lately. It is an empty file in the socket's place: hosts write into their logs what they refuse."""
+    try:
+        info = os.lstat(target)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and time.time() - info.st_mtime < _REFUSED
+
+
+def _refuse(target: str) -> None:
+    fresh = f"{os.path.dirname(target)}/vessel-{secrets.token_hex(8)}"
+    os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    os.rename(fresh, target)
 
 
 def _connected(path: str) -> socket.socket | None:

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The same task on a host by plain ssh, and in a container of that host by the connection plugin.
 
-Both log in to one ssh server on loopback as root, and run the same Python of the same host. The container is once in
-the inventory by hand, and once by the inventory plugin, which loads the connection for all tasks at once. A task's time
-is what plays with many of them take longer than plays with one, in turns: by the clock, the fastest of each, and in
-processor time of all that takes part (controller, both ends of ssh, host, container), which other work on the machine
-changes little.
+Both log in to one ssh server on loopback as root, or become root there, and run the same Python of the same host. The
+container is once in the inventory by hand, and once by the inventory plugin, which loads the connection for all tasks
+at once. A task's time is what plays with many of them take longer than plays with one, in turns: by the clock, the
+fastest of each, and in processor time of all that takes part (controller, both ends of ssh, host, container), which
+other work on the machine changes little.
 Writes a table to the terminal and everything measured to tests/output/connection.json. Needs root; leaves nothing.
 """
 
@@ -79,16 +79,21 @@ class Installation:
 
 
 @contextmanager
-def inventory(directory: Path) -> Iterator[dict[str, list[Path]]]:
+def inventory(directory: Path, *, sudo: bool) -> Iterator[dict[str, list[Path]]]:
     """The inventory's sources for each host, of which all but the first are a container of that."""
     installation = Installation(directory / "vessel")
-    with ssh_host(root=True) as (dummy, line):
+    with ssh_host(root=not sudo) as (dummy, line):
         installation.up()
         try:
             words = line.split(" ", 1)[1]
             ours = f"ansible_vessel_container=bench ansible_vessel_root={installation.root}"
+            become = "ansible_become=true" if sudo else ""
+            if sudo:
+                ours += " ansible_vessel_become='sudo -n'"
             by_hand, asked = directory / "inventory", directory / "containers.vessel.yml"
-            by_hand.write_text(f"plain {words}\ninside {words} ansible_connection=vessel.host.container {ours}\n")
+            by_hand.write_text(
+                f"plain {words} {become}\ninside {words} ansible_connection=vessel.host.container {ours}\n"
+            )
             source = {"plugin": "vessel.host.containers", "hosts": "plain", "root": installation.root}
             asked.write_text(json.dumps(source))
             yield {"plain": [by_hand], "inside": [by_hand], "bench@plain": [by_hand, asked]}
@@ -123,9 +128,9 @@ class Side:
         return sum(group.stats()["cpu_usage_ns"] for group in self._groups) / 1e6
 
 
-def measure(directory: Path, group: Manager, tasks: list[str], count: int, runs: int) -> Figures:
+def measure(directory: Path, group: Manager, tasks: list[str], count: int, runs: int, *, sudo: bool) -> Figures:
     found: Figures = {what: {host: [] for host in HOSTS} for what in tasks}
-    with inventory(directory) as sources:
+    with inventory(directory, sudo=sudo) as sources:
         groups = [group, open_manager(Paths.at(str(directory / "vessel")).cgroup("bench"))]
         sides = [Side(host, paths, groups) for host, paths in sources.items()]
         for what in tasks:
@@ -159,9 +164,11 @@ def rows(found: Figures, count: int) -> list[tuple[str, ...]]:
 def work(arguments: argparse.Namespace, group: Manager) -> None:
     group.add(os.getpid())
     directory = Path(tempfile.mkdtemp(prefix="vessel-bench-"))
+    directory.chmod(0o755)  # a user gets to the default installation's socket, too
     try:
         (directory / "file").write_bytes(os.urandom(100_000))
-        found = measure(directory, group, arguments.only or list(TASKS), arguments.count, arguments.runs)
+        tasks = arguments.only or list(TASKS)
+        found = measure(directory, group, tasks, arguments.count, arguments.runs, sudo=arguments.sudo)
     finally:
         shutil.rmtree(directory)
         Path("/tmp/vessel-bench-file").unlink(missing_ok=True)
@@ -174,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20, help="tasks in a play")
     parser.add_argument("--only", action="append", choices=list(TASKS), help="not all of the tasks")
+    parser.add_argument("--sudo", action="store_true", help="log in as a user who becomes root by sudo, on both sides")
     parser.add_argument("--runs", type=int, default=5, help="how often; the fastest counts")
     arguments = parser.parse_args()
     prepare_venv()

@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.vessel.host.plugins.plugin_utils.hop import Hop
 
 from .controller import Play
-from .ssh_host import ssh_host
+from .ssh_host import SUDOERS, USER, ssh_host
 from .warm import TRAP, WarmPlace
 
 pytestmark = pytest.mark.root
@@ -270,13 +270,30 @@ def test_what_can_not_be_reached_is_said_in_a_sentence(make: Make, place: WarmPl
     place.task("container", name="paused", paused=False, **common)
 
 
-@pytest.mark.parametrize(("way", "commands"), [("ssh", 4), ("root", 1)])
-def test_who_logs_in_as_root_needs_one_command_over_ssh(make: Make, way: str, commands: int) -> None:
+@pytest.mark.parametrize(("way", "commands"), [("ssh", 2), ("root", 1)])
+def test_many_tasks_need_one_command_over_ssh(make: Make, way: str, commands: int) -> None:
+    """Who becomes root needs a second one, which asks whether they may have a socket."""
     play = make(way, "bb")
     tasks = [{"ansible.builtin.raw": f"echo {number}"} for number in range(4)]
     play.run({"ansible.builtin.meta": "reset_connection"}, *tasks, options=("-vvv",))
     assert play.said.count("SSH: EXEC") == commands
     assert all(f'"stdout": "{number}\\n"' in play.said for number in range(4))
+
+
+def test_who_may_not_have_a_socket_is_asked_once(make: Make, place: WarmPlace) -> None:
+    rule = SUDOERS / USER
+    before = rule.read_text()
+    rule.write_text(f"Defaults:{USER} !syslog\n{USER} ALL=(root) NOPASSWD: {place.paths.bin}/vessel --root * exec *\n")
+    raw = {"ansible.builtin.raw": "true"}
+    try:
+        with tempfile.TemporaryDirectory(prefix="vessel-cp-") as directory:
+            play = make("ssh", "bb", ansible_control_path_dir=directory)
+            for asked in (1, 0):
+                play.run(raw, raw, raw, {"ansible.builtin.meta": "reset_connection"}, options=("-vvv",))
+                assert play.said.count("SSH: EXEC") == 3 + asked
+                assert play.said.count(" session --persist ") == asked
+    finally:
+        rule.write_text(before)
 
 
 def test_the_controllers_umask_is_that_of_its_own_containers_tasks(make: Make) -> None:

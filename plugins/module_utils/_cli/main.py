@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Verbs with which a process of ours, or one that was, comes to be in a container: see _kernel/exe.py.
-_INSIDE = {"vessel": ("exec", "monitor", "restore"), "vessel-runtime": ("create", "run", "exec", "restore")}
+_INSIDE = {"vessel": ("exec", "monitor", "restore", "session"), "vessel-runtime": ("create", "run", "exec", "restore")}
 _MARK = "VESSEL_REEXECUTED"
 
 

@@ -4,7 +4,9 @@
 """The other side of ask.py: a process that stays for a while, as ssh's ControlPersist does, and forks for each verb.
 
 It has two sockets, both root's alone: one for callers on this host (callers.py), and one, whose name all versions
-share, for those who are at the other end of a stream (streaming.py).
+share, for those who are at the other end of a stream (streaming.py). Who logs in as another user and becomes root has
+a process apart, of which the second is that user's: whether they may have it is asked where they become root, as of
+``vessel session``.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import signal
 import socket
 from collections.abc import Sequence
 
+from .._errors import StateError
 from .._kernel import process
-from .._kernel.file import locked
+from .._kernel.file import locked, make_directories, remove_tree
 from .._paths import ROOT_ENV, Paths
 from . import ask, version
 from .callers import Caller, Passing
@@ -26,17 +29,39 @@ from .streaming import Streaming
 
 STREAM = "warm.sock"
 _PACKETS = socket.SOCK_SEQPACKET
+_LONGEST = (1 << 31) - 1  # milliseconds, of poll(2)
 _GRACE = 1.0  # seconds that quit() waits
 _DESCRIPTORS = 8  # that a caller may need, with those that it has while its verb is forked
 
 
 def start(paths: Paths, seconds: float) -> None:
     """See to it that one is there; whoever comes next may ask it. Without one nothing is lost but time."""
-    name = os.path.basename(version.installed())
-    if not name or not os.path.isdir(paths.run):
-        return
-    with contextlib.suppress(OSError), locked(f"{paths.run}/locks/warm"):
-        seats = [_Seat(ask.address(paths.run, name), _PACKETS), _Seat(f"{paths.run}/{STREAM}", socket.SOCK_STREAM)]
+    name = _installed(paths)
+    if name:
+        with contextlib.suppress(OSError):
+            _see_to(paths, name, f"{paths.run}/{STREAM}", 0, seconds)
+
+
+def session(paths: Paths, seconds: float, uid: int) -> str:
+    """As start(), for a user of this host; the path of the socket that is theirs. StateError where no engine is."""
+    name = _installed(paths)
+    if not name:
+        raise StateError("session: the engine is not installed here", hint="vessel.host.engine, or any task, does that")
+    make_directories(paths.callers, 0o711)
+    os.chmod(paths.callers, 0o711)  # whatever the umask is
+    path = f"{paths.callers}/{uid}.sock"
+    _see_to(paths, f"{name}-{uid}", path, uid, seconds)
+    return path
+
+
+def _installed(paths: Paths) -> str:
+    """Our version; empty where there is no engine that runs."""
+    return os.path.basename(version.installed()) if os.path.isdir(paths.run) else ""
+
+
+def _see_to(paths: Paths, name: str, stream: str, uid: int, seconds: float) -> None:
+    with locked(f"{paths.run}/locks/warm"):
+        seats = [_Seat(ask.address(paths.run, name), _PACKETS), _Seat(stream, socket.SOCK_STREAM, uid)]
         try:
             if seats[0].answers():
                 return
@@ -64,16 +89,18 @@ def quit(paths: Paths) -> None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{paths.run}/{name}")
                 seat.close()
+        remove_tree(paths.callers)
 
 
 class _Seat:
     """Where callers come to: a socket by its name in a directory, for the path itself may be longer than an address."""
 
-    def __init__(self, path: str, kind: int) -> None:
+    def __init__(self, path: str, kind: int, uid: int = 0) -> None:
         directory, name = os.path.split(path)
         self.path = path
         self.listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
         self._kind = kind
+        self._uid = uid
         self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._address = f"/proc/self/fd/{self._directory}/{name}"
         self._inode = 0
@@ -90,6 +117,7 @@ class _Seat:
             self.listener.bind(self._address)
         finally:
             os.umask(before)
+        os.chown(self._address, self._uid, -1, follow_symlinks=False)
         self.listener.listen(64)
         self._inode = os.stat(self.path).st_ino
 
@@ -154,7 +182,7 @@ def _warm() -> None:
 class Server:
     def __init__(self, seats: Sequence[_Seat], seconds: float) -> None:
         self._seats = seats
-        self._patience = seconds * 1000
+        self._patience = min(seconds * 1000, _LONGEST)
         self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _DESCRIPTORS
         self._poll = select.poll()
         self._callers: dict[int, Caller] = {}  # by the descriptors that are polled

@@ -30,6 +30,10 @@ usage: vessel [--root DIR] VERB ...
                                  for programs: the first leaves a process that starts the next ones faster, and goes
                                  when it was not needed for so long (it must be the first option); the second has the
                                  exit code told as the last line of stderr, after the word
+  session --persist SECONDS --for UID
+                                 for programs: leaves a process that runs verbs as root for that user of this host, and
+                                 prints its socket, which is that user's alone; it goes when it was not needed for so
+                                 long. Who may run this as root may run any verb
   logs [-f] [-n LINES] NAME      what a container has said
   stats [--json] [NAME...]       what containers use
   inspect NAME...                all that is known of a container
@@ -45,6 +49,7 @@ usage: vessel [--root DIR] VERB ...
 
 # The exit code of exec that is neither the command's nor says that it could not be started, as docker has it.
 _OURS = 125
+_NOBODY = (1 << 32) - 1  # which chown(2) takes for none
 
 
 def main(args: Sequence[str], *, root: str = "") -> int:
@@ -208,6 +213,19 @@ def _persist(paths: Paths, parsed: Parsed) -> None:
         serve.start(paths, seconds)
 
 
+def session(paths: Paths, args: list[str]) -> int:
+    from . import serve
+
+    parsed = parse(args, {}, {"--persist": "persist", "--for": "uid"}, interleaved=True)
+    seconds = _number(parsed["persist"], "--persist", float)
+    uid = _number(parsed["uid"], "--for", int)
+    if parsed.rest or seconds is None or not seconds > 0 or uid is None or not 0 <= uid < _NOBODY:
+        raise UsageError("session takes --persist SECONDS, more than 0, and --for UID, a user's number")
+    _need_root("session")
+    say(serve.session(paths, seconds, int(uid)))
+    return 0
+
+
 def _need_root(verb: str) -> None:
     if os.geteuid():
         raise VesselError(f"{verb} needs root")
@@ -321,6 +339,7 @@ VERBS: dict[str, Callable[[Paths, list[str]], int]] = {
     "ps": ps,
     "exec": execute,
     "cp": cp,
+    "session": session,
     "logs": logs,
     "stats": stats,
     "inspect": inspect,
