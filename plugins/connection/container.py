@@ -280,7 +280,8 @@ class Connection(ConnectionBase):
             return f"{hop.executable} needs root on {where}: set ansible_vessel_become, such as to sudo -n [{text}]"
         if said:
             return f"{said}, on {where}"
-        if done.rc == 127 or "not found" in text:
+        # Which of the two is missing, the way to become root or vessel, the shell says by its name.
+        if (done.rc == 127 or "not found" in text) and (not hop.become or hop.executable in text):
             return f"{hop.executable} is not there on {where}: {INSTALLED_BY} [{text}]"
         command = f"{hop.become} {hop.executable}".lstrip()
         return f"{command} was not run on {where} (exit code {done.rc}): {text or 'nothing was said'}"

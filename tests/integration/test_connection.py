@@ -252,6 +252,7 @@ UNREACHABLE = {
         {"ansible_vessel_become": "false"},
         "vessel was not run on 127.0.0.1 (exit code 1): nothing was said",
     ),
+    "no_way": ({"ansible_vessel_become": "no-sudo -n"}, "vessel was not run on 127.0.0.1 (exit code 127)"),
     "host": ({"ansible_port": 1}, "Failed to connect to the host via ssh"),
 }
 
