@@ -276,7 +276,9 @@ def _check_names(service: Service, bodies: Mapping[str, Any]) -> None:
 def _taint(value: Any, option: str) -> Taint:
     """A mapping, or as kubectl has it: ``key=value:effect``, ``key:effect``."""
     if isinstance(value, str):
-        left, dummy, effect = value.rpartition(":")
+        left, colon, effect = value.rpartition(":")
+        if not colon:
+            raise OptionError(option, value, f"has no effect; write KEY=VALUE:EFFECT, with one of {', '.join(EFFECTS)}")
         key, dummy, worth = left.partition("=")
         value = {"key": key, "value": worth, "effect": effect}
     body = group(

@@ -86,7 +86,11 @@ def test_of_all_services(services, said):
         ({"memory": "8g"}, "hosts.h1.cpus: is missing; the option is required"),
         ({"cpus": 4}, "hosts.h1.memory: is missing; the option is required"),
         ({"cpus": 4, "memory": "8g", "ram": 1}, "hosts.h1.ram: 1 belongs to no option; there are cordon, cpus, "),
-        ({"cpus": 4, "memory": "8g", "taints": ["gpu"]}, "hosts.h1.taints[0].key: '' is empty; give a value or "),
+        (
+            {"cpus": 4, "memory": "8g", "taints": ["gpu=yes"]},
+            "hosts.h1.taints[0]: 'gpu=yes' has no effect; write KEY=VALUE:EFFECT, with one of NoSchedule, ",
+        ),
+        ({"cpus": 4, "memory": "8g", "taints": [":NoSchedule"]}, "hosts.h1.taints[0].key: '' is empty; give a value "),
         (
             {"cpus": 4, "memory": "8g", "taints": ["a=b:No"]},
             "hosts.h1.taints[0].effect: 'No' is not one of NoSchedule, ",
