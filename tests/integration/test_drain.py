@@ -248,3 +248,7 @@ def test_work_goes_to_other_hosts_before_it_goes_from_here(hosts: Hosts, tmp_pat
     hosts.run("drain", services=services, drain_hosts="b", drain_state="undrained")
     assert hosts.running()["b"] == ["agent", "lone"]
     assert told(hosts.places["b"])["state"] == "undrained"
+    # There is room, and a number that is none fails before the mark is there.
+    said = hosts.run("drain", services=services, drain_hosts=["a"], drain_min_available={"web": "150%"}, fails=True)
+    assert "minimums.web: '150%' is neither a number of replicas nor a percentage" in said
+    assert told(hosts.places["a"])["state"] == "undrained"
