@@ -349,6 +349,17 @@ def _blkio(replica: Replica, value: Any, at: At) -> Options:
     return {"blkio_weight" if name == "weight" else name: item for name, item in value.items()}
 
 
+_DEPLOYED = {
+    "cpus": ("resources", "limits", "cpus"),
+    "memory": ("resources", "limits", "memory"),
+    "pids_limit": ("resources", "limits", "pids"),
+    "memory_reservation": ("resources", "reservations", "memory"),
+    "restart_policy": ("restart_policy", "condition"),
+    "restart_retries": ("restart_policy", "max_attempts"),
+    "update_order": ("update_config", "order"),
+}
+
+
 def _deploy(replica: Replica, value: Any, at: At) -> Options:
     resources = value.get("resources") or {}
     limits, reserved = resources.get("limits") or {}, resources.get("reservations") or {}
@@ -369,7 +380,7 @@ def _deploy(replica: Replica, value: Any, at: At) -> Options:
     if order is not None:
         found["update_order"] = order.replace("-", "_")
     for option, item in found.items():
-        at.checked(BY_NAME[option], item)
+        at.below(*_DEPLOYED[option]).checked(BY_NAME[option], item)
     return found
 
 

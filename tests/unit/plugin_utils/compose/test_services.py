@@ -188,6 +188,7 @@ REFUSED = [
         "deploy: {restart_policy: {max_attempts: 2}}",
         "deploy.restart_policy.max_attempts: 2 counts restarts of on-failure",
     ),
+    ("deploy: {resources: {limits: {memory: 10x}}}", "deploy.resources.limits.memory: '10x' is not a size; use bytes"),
     ("deploy: {mode: global-job}", "deploy.mode: 'global-job' is not one of replicated, global"),
     ("{scale: 2, deploy: {replicas: 3}}", "scale: 2 is not what deploy.replicas says, 3"),
     ("{scale: 2, container_name: x}", "container_name: 'x' is one name for 2 containers"),
