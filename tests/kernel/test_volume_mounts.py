@@ -23,6 +23,7 @@ from ansible_collections.vessel.host.plugins.module_utils._errors import (
     KernelError,
     OptionError,
     StateError,
+    VesselError,
 )
 from ansible_collections.vessel.host.plugins.module_utils._kernel import errand, loop, mount
 from ansible_collections.vessel.host.plugins.module_utils._options.record import parse_options
@@ -197,6 +198,18 @@ def test_a_size_that_ends_in_the_middle_of_something_is_as_declared(root, rest, 
     assert converge(root) == []
     converge(root, size=str(2 * least * MEGA + rest))
     assert converge(root) == []
+
+
+@pytest.mark.parametrize(
+    ("fstype", "sentence"), [("xfs", "Filesystem must be larger than 300MB."), ("btrfs", "is too small")]
+)
+def test_what_is_too_small_for_its_type_is_told_in_its_makers_words(root, fstype, sentence):
+    with pytest.raises(VesselError) as caught:
+        converge(root, driver="loop", fstype=fstype, size="32m")
+    assert str(caught.value).startswith(f"volume data: mkfs.{fstype} ended with 1: ")
+    assert sentence in str(caught.value)
+    assert "usage" not in str(caught.value).lower()
+    assert not os.path.exists(f"{root}/lib/volumes/data")
 
 
 def test_a_file_that_was_removed_takes_nothing_along(root):

@@ -172,6 +172,9 @@ def call(argv: Sequence[str], *, seconds: Optional[float] = None, keep: int = -1
             process.wait(1.0)
         raise
     lines = [line.strip() for line in said.decode(errors="replace").split("\n") if line.strip()]
+    # mkfs.xfs says what is wrong, and then in a hundred words how it is called.
+    usage = next((at for at, line in enumerate(lines) if line.lower().startswith("usage:")), len(lines))
+    lines = lines[:usage] or lines
     while len(" | ".join(lines)) > _SAID and len(lines) > 1:
         del lines[0]
     return process.returncode, " | ".join(lines)[-_SAID:]
