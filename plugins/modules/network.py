@@ -45,7 +45,8 @@ options:
   gateway:
     description:
       - The host's own address on the network.
-      - The default is the first address of O(subnet), or of O(ip_range) with O(driver=vxlan), where each host has one.
+      - The default is the first address of O(subnet), or of O(ip_range) with O(driver=vxlan), where each host has one
+        of its own, which can't be in the part of another.
     type: str
   ip_range:
     description:

@@ -90,6 +90,8 @@ def complete(
     # Each host of a network across hosts has its gateway in its own part.
     home = spec["ip_range"] if across else spec["subnet"]
     spec["gateway"] = _gateway(given.get("gateway"), kept.get("gateway"), spec["subnet"], "gateway", home)
+    if across:
+        vxlan.check_gateway(spec)
     spec.update(_ipv6(given, stored, kept, f"{tag}/{name}", spec["gateway"] if across else ""))
     if spec["ipv6"] and spec["mtu"] < MTU6_MIN:
         raise OptionError("mtu", spec["mtu"], f"is too small for IPv6; use {MTU6_MIN} or more")

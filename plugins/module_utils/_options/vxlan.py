@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
 from .._errors import OptionError
@@ -149,12 +149,25 @@ def _range(given: Spec, kept: Spec, spec: Spec) -> str:
         problem = f"is missing: which part of {spec['subnet']} is this host's own"
         raise OptionError("ip_range", None, problem, hint=hint)
     part = model.parse_ip_range(part, spec["subnet"], "ip_range")
+    for name, theirs in _others(spec):
+        if theirs.overlaps(ipaddress.IPv4Network(part)):
+            raise OptionError("ip_range", part, f"overlaps {theirs}, the part of {name}")
+    return part
+
+
+def check_gateway(spec: Spec) -> None:
+    """An address of another host's part is that host's to give: it has its own gateway there."""
+    for name, theirs in _others(spec):
+        if ipaddress.IPv4Address(spec["gateway"]) in theirs:
+            problem = f"is in {theirs}, the part of {name}; leave it out, or take one of {spec['ip_range']}"
+            raise OptionError("gateway", spec["gateway"], problem)
+
+
+def _others(spec: Spec) -> Iterator[tuple[str, ipaddress.IPv4Network]]:
+    """The parts of the other hosts, as far as they are told."""
     for name, peer in spec["peers"].items():
         if peer["ip_range"] and peer["address"] != spec["local"]:
-            theirs = ipaddress.IPv4Network(peer["ip_range"])
-            if theirs.overlaps(ipaddress.IPv4Network(part)):
-                raise OptionError("ip_range", part, f"overlaps {theirs}, the part of {name}")
-    return part
+            yield name, ipaddress.IPv4Network(peer["ip_range"])
 
 
 def _below(spec: Spec, seen: Snapshot) -> Optional[Link]:

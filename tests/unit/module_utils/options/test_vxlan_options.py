@@ -96,6 +96,7 @@ WRONG = [
     ({"peers": {"h1": {**PEERS["h1"], "ip_range": "10.0.0.0/24"}}}, "peers.h1.ip_range: '10.0.0.0/24' is not in"),
     ({"peers": {"a": "192.0.2.1", "b": "192.0.2.1"}}, "peers.b.address: '192.0.2.1' is the address of a too"),
     ({"peers": {"h1": PEERS["h1"], "h2": {**PEERS["h2"], "ip_range": "10.90.0.0/22"}}}, "overlaps"),
+    ({"gateway": "10.90.2.1"}, "gateway: '10.90.2.1' is in 10.90.2.0/24, the part of h2; leave it out, or take one of"),
     ({"peers": ["host2"]}, "peers.host2.address: 'host2' is not an IP address"),
     ({"vni": 1 << 24}, "vni: 16777216 is out of range"),
     ({"device": "eth7"}, "device: 'eth7' is no link of this host"),
