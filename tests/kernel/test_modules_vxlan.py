@@ -273,6 +273,22 @@ def test_a_vni_is_one_networks(hosts: Hosts) -> None:
     assert failed["msg"].startswith("vni: 4711 is that of the network shop")
 
 
+def test_a_vni_that_a_link_of_others_has_is_told_of_with_its_name(hosts: Hosts) -> None:
+    """Another installation's, or a link that is none of ours; the kernel says File exists and means that one."""
+    words = ["type", "vxlan", "id", "4712", "dstport", "4789", "local", underlay(1)]
+    with hosts.fleet.on(1):
+        subprocess.run(["ip", "link", "add", "theirs", *words], check=True)
+    try:
+        failed = hosts.task(1, "network", **{**OTHER, "vni": 4712})
+        assert failed["msg"] == (
+            "vni: 4712 is that of the link theirs of this host, with the same UDP port, 4789; choose another"
+        )
+        assert [one["name"] for one in hosts.task(1, "network_info")["networks"]] == ["shop"]
+    finally:
+        with hosts.fleet.on(1):
+            subprocess.run(["ip", "link", "del", "theirs"], check=True)
+
+
 def test_it_goes_and_leaves_nothing(hosts: Hosts) -> None:
     hosts.done(1, "network", **{**OTHER, "vni": 9, "allow": []})
     hosts.done(1, "network", name="other", state="absent")

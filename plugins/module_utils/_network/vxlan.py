@@ -9,7 +9,9 @@ behind which peer is learned from what comes in, and forgotten with the peer.
 
 from __future__ import annotations
 
-from .._errors import KernelError
+import errno
+
+from .._errors import KernelError, OptionError
 from .bridge import Difference, mac_address
 from .dump import Link, Vxlan
 from .model import Network
@@ -75,7 +77,12 @@ def ensure(rtnl: Rtnl, network: Network, snapshot: Snapshot, bridge: Link) -> No
         link = None
     forwarding = snapshot.forwarding.get(link.index, set()) if link else set()
     if link is None:
-        link = _make(rtnl, network, wanted, bridge)
+        try:
+            link = _make(rtnl, network, wanted, bridge)
+        except KernelError as error:
+            if error.errno == errno.EEXIST:
+                _tell_whose(network, snapshot)
+            raise
     elif link.master != bridge.index or link.mtu != network.mtu:
         rtnl.set_link(link.index, master=bridge.index, mtu=network.mtu)
     _lead(rtnl, network, link, forwarding)
@@ -98,6 +105,14 @@ def _make(rtnl: Rtnl, network: Network, wanted: Vxlan, bridge: Link) -> Link:
     if link is None:
         raise KernelError("add vxlan", network.tunnel, 19)
     return link
+
+
+def _tell_whose(network: Network, snapshot: Snapshot) -> None:
+    """The kernel says that a link exists, and means any with that number: another installation's, or nobody's of us."""
+    for name, link in snapshot.links.items():
+        if name != network.tunnel and link.vxlan and (link.vxlan.vni, link.vxlan.port) == (network.vni, network.port):
+            problem = f"is that of the link {name} of this host, with the same UDP port, {network.port}; choose another"
+            raise OptionError("vni", network.vni, problem) from None
 
 
 def _lead(rtnl: Rtnl, network: Network, link: Link, present: set[tuple[str, str]]) -> None:
