@@ -159,6 +159,8 @@ def _host_ip(text: str, whole: str, option: str) -> str:
 def _range(text: str, whole: str, option: str) -> list[int]:
     first, dummy, last = text.partition("-")
     low, high = int(first), int(last or first)
+    if low > high:
+        raise OptionError(option, whole, f"has the range {text}, which ends before it begins")
     if not 1 <= low <= high <= 65535:
         raise OptionError(option, whole, f"has the port {text}; ports are 1 to 65535")
     if high - low >= _RANGE_MAX:

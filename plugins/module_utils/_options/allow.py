@@ -98,6 +98,8 @@ def _ports(value: Any, option: str) -> str:
     if not first.isdecimal() or (dash and not last.isdecimal()):
         raise OptionError(option, text, "is not a port; write 80 or 8000-8010")
     low, high = int(first), int(last or first)
+    if low > high:
+        raise OptionError(option, text, "is a range that ends before it begins")
     if not 1 <= low <= high <= _ALL[1]:
         raise OptionError(option, text, "is not a port; ports are 1 to 65535")
     return f"{low}-{high}" if high > low else str(low)

@@ -42,7 +42,7 @@ def test_port_has_one_canonical_form(text, canonical):
         ("8080:80/icmp", "has the protocol icmp; use tcp, udp, sctp"),
         ("0:80", "has the port 0; ports are 1 to 65535"),
         ("65536:80", "has the port 65536"),
-        ("81-80", "has the port 81-80"),
+        ("81-80", "has the range 81-80, which ends before it begins"),
         ("8000-8002:80-81", "has ranges of different lengths"),
         ("1-2000:1-2000", "is a range of more than 1024 ports"),
         ("1.2.3.999:80:80", "has the address 1.2.3.999, which is none"),

@@ -104,6 +104,7 @@ WRONG = [
     ({"driver": "bridge"}, "is for the driver vxlan alone"),
     ({"allow": [{"from": {}}]}, "allow[0].from: {} names no label"),
     ({"allow": [{"ports": [80], "protocol": "icmp"}]}, "allow[0].ports: "),
+    ({"allow": [{"ports": ["90-80"]}]}, "allow[0].ports[0]: '90-80' is a range that ends before it begins"),
     ({"allow": [{"ports": ["http"]}]}, "allow[0].ports[0]: 'http' is not a port"),
     ({"allow": [{"to": "10.0.0.1/8"}]}, "allow[0].to[0]: '10.0.0.1/8' has host bits set"),
     ({"names": {"localhost": "10.0.0.1"}}, "stands for something else in every hosts file"),
