@@ -249,6 +249,12 @@ def test_work_goes_to_other_hosts_before_it_goes_from_here(hosts: Hosts, tmp_pat
     assert hosts.running()["b"] == ["agent", "lone"]
     assert told(hosts.places["b"])["state"] == "undrained"
     # There is room, and a number that is none fails before the mark is there.
-    said = hosts.run("drain", services=services, drain_hosts=["a"], drain_min_available={"web": "150%"}, fails=True)
-    assert "minimums.web: '150%' is neither a number of replicas nor a percentage" in said
+    for option, told_of in (
+        (
+            {"drain_min_available": {"web": "150%"}},
+            "minimums.web: '150%' is neither a number of replicas nor a percentage",
+        ),
+        ({"drain_wait": -5}, "drain_wait: -5 is less than nothing"),
+    ):
+        assert told_of in hosts.run("drain", services=services, drain_hosts=["a"], fails=True, **option)
     assert told(hosts.places["a"])["state"] == "undrained"

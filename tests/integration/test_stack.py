@@ -21,7 +21,7 @@ AGENT = {"agent": {**BODY}}
 
 class Hosts(Roots):
     def run(self, *options: str, fails: bool = False, words: dict[str, Any] | None = None, **variables: Any) -> str:
-        return self.done(self.play("stack", *options, words=words, stack_wait=4, **variables), fails=fails)
+        return self.done(self.play("stack", *options, words=words, **{"stack_wait": 4, **variables}), fails=fails)
 
 
 @pytest.fixture
@@ -116,6 +116,7 @@ def test_what_is_refused_is_refused_before_anything_is_done(hosts: Hosts) -> Non
     for words, told in (
         ({"stack_stop_first": ["wep"]}, "stack_stop_first: wep: is no service of stack_services, which are web"),
         ({"stack_min_available": {"wep": 1}}, "stack_min_available: wep: is no service of stack_services"),
+        ({"stack_wait": -5}, "stack_wait: -5 is less than nothing"),
         ({"stack_min_available": {"web": "150%"}}, "minimums.web: '150%' is neither a number of replicas"),
     ):
         assert told in hosts.run(stack_name="shop", stack_services=services, fails=True, **words)
