@@ -21,10 +21,10 @@ import stat
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.text.converters import to_bytes
 from ansible.utils.path import unfrackpath
 
@@ -58,18 +58,45 @@ def here(link: Any, become: str, path: str) -> str:
 def bring(link: Any, target: str, ask: Callable[[], str]) -> None:
     """Have the ssh that is connected bring the host's socket here, where nothing is in its place that can be reached.
     ``ask`` sees to it that it is there and gives its path, or raises. Without it nothing is lost but time."""
-    try:
-        # Another task may have brought it while ours was run.
-        if _was_refused(target) or _is_heard(target) or not all(link._persistence_controls(_command(link))):
+    with contextlib.suppress(OSError, AnsibleError):
+        if _is_taken(target) or not all(link._persistence_controls(_command(link))):
             return
+        with _claimed(f"{target}.new") as claim:
+            # Another task may have brought it while ours was run, or been refused.
+            if claim and not _is_taken(target) and not _is_heard(target):
+                _bring(link, target, ask, claim)
+
+
+def _bring(link: Any, target: str, ask: Callable[[], str], claim: str) -> None:
+    try:
         path = ask()
         if not _is_heard(target):
             _forward(link, target, path)
             if not _is_heard(target):  # as where the host's sshd forwards nothing, or the user does not get there
                 raise ConnectionRefusedError(path)
-    except (OSError, subprocess.SubprocessError, AnsibleConnectionFailure):
-        with contextlib.suppress(OSError):
-            _refuse(target)
+    # The last is of words from the host that are no word of a command.
+    except (OSError, subprocess.SubprocessError, AnsibleError, ValueError):
+        os.utime(claim)
+        os.rename(claim, target)
+
+
+@contextlib.contextmanager
+def _claimed(path: str) -> Iterator[str]:
+    """A file that one task has while it asks, for all that a play runs at once would have the same answer; empty for
+    the others. Who can't make it does not ask: what is asked for would not get a place either."""
+    with contextlib.suppress(FileNotFoundError):
+        if not _is_younger(os.lstat(path), _PATIENCE * 3):  # of one that was killed
+            os.unlink(path)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        yield ""
+        return
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _forward(link: Any, target: str, path: str) -> None:
@@ -103,19 +130,22 @@ def _is_heard(path: str) -> bool:
         return _Call(sock).is_heard()
 
 
-def _was_refused(target: str) -> bool:
-    """Lately. It is an empty file in the socket's place: hosts write into their logs what they refuse."""
+def _is_taken(target: str) -> bool:
+    """Whether the socket's place is not for us, or a host has lately not let us: then an empty file is there, for hosts
+    write into their logs what they refuse."""
     try:
         info = os.lstat(target)
     except FileNotFoundError:
         return False
-    return stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and time.time() - info.st_mtime < _REFUSED
+    ours = info.st_uid == os.geteuid()
+    if stat.S_ISDIR(info.st_mode) or not (ours or os.geteuid() == 0):  # rename(2) would not replace it
+        return True
+    return ours and stat.S_ISREG(info.st_mode) and _is_younger(info, _REFUSED)
 
 
-def _refuse(target: str) -> None:
-    fresh = f"{os.path.dirname(target)}/vessel-{secrets.token_hex(8)}"
-    os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    os.rename(fresh, target)
+def _is_younger(info: os.stat_result, seconds: float) -> bool:
+    """Not what is of the future: a clock was wrong, or is now."""
+    return 0 <= time.time() - info.st_mtime < seconds
 
 
 def _connected(path: str) -> socket.socket | None:

@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,40 @@ def test_who_may_not_have_a_socket_is_asked_once(make: Make, place: WarmPlace) -
                 assert play.said.count(" session --persist ") == asked
     finally:
         rule.write_text(before)
+
+
+def test_many_hosts_at_once_ask_once(make: Make) -> None:
+    with tempfile.TemporaryDirectory(prefix="vessel-cp-") as directory:
+        play = make("ssh", "bb", ansible_control_path_dir=directory)
+        inventory = play.directory / "inventory"
+        line = inventory.read_text()
+        inventory.write_text("".join(line.replace("box", f"box{number}", 1) for number in range(8)))
+        raw = {"ansible.builtin.raw": "true"}
+        play.run(raw, raw, {"ansible.builtin.meta": "reset_connection"}, options=("-vvv", "--forks", "8"))
+        assert play.said.count("SSH: EXEC") == 8 + 1
+        assert play.said.count(" session --persist ") == 1
+
+
+@pytest.mark.parametrize(("what", "asked"), [("fresh", 0), ("old", 1), ("future", 1), ("directory", 0)])
+def test_what_is_in_the_sockets_place(make: Make, what: str, asked: int) -> None:
+    """An empty file says that a host lately said no. What can not be replaced is left alone."""
+    raw = {"ansible.builtin.raw": "true"}
+    reset = {"ansible.builtin.meta": "reset_connection"}
+    with tempfile.TemporaryDirectory(prefix="vessel-cp-") as directory:
+        play = make("ssh", "bb", ansible_control_path_dir=directory)
+        play.run(raw, reset)
+        (path,) = Path(directory).glob("vessel-*")
+        path.unlink()
+        if what == "directory":
+            path.mkdir()
+        else:
+            path.touch()
+            now = time.time()
+            os.utime(path, (now, now + {"fresh": 0, "old": -601, "future": 86400}[what]))
+        play.run(raw, raw, raw, reset, options=("-vvv",))
+        assert play.said.count(" session --persist ") == asked
+        assert play.said.count("SSH: EXEC") == (2 if asked else 3)
+        assert list(Path(directory).glob("vessel-*")) == [path]
 
 
 def test_the_controllers_umask_is_that_of_its_own_containers_tasks(make: Make) -> None:
