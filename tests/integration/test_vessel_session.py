@@ -64,8 +64,8 @@ def given(place: WarmPlace, uid: int, seconds: str = "60") -> str:
     return done.stdout.strip()
 
 
-def call(place: WarmPlace, uid: int, path: str, *words: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-c", CALLER, str(uid), path, place.root, "", *words]
+def call(root: str, uid: int, path: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-c", CALLER, str(uid), path, root, "", *words]
     return subprocess.run(command, capture_output=True, check=False, timeout=patient(60))
 
 
@@ -74,11 +74,11 @@ def test_it_is_that_users_alone(place: WarmPlace) -> None:
     info = os.stat(path)
     assert (info.st_uid, stat.S_IMODE(info.st_mode)) == (USER, 0o600)
     assert stat.S_IMODE(os.stat(place.paths.callers).st_mode) == 0o711
-    done = call(place, USER, path, "exec", "box", "id", "-u")
+    done = call(place.root, USER, path, "exec", "box", "id", "-u")
     assert done.stdout == b"h\0\0\0\x011" + b"1\0\0\0\x020\n" + b"x\0\0\0\x010"
     vessel(place, "exec", "--persist", "60", "box", "true")
     for uid, other in ((OTHER, path), (USER, f"{place.paths.run}/warm.sock"), (USER, given(place, OTHER))):
-        done = call(place, uid, other, "exec", "box", "id", "-u")
+        done = call(place.root, uid, other, "exec", "box", "id", "-u")
         assert done.stdout == b""
         assert b"PermissionError" in done.stderr
 
@@ -91,9 +91,31 @@ def test_the_second_time_it_is_the_same(place: WarmPlace) -> None:
     assert given(place, OTHER) != path
 
 
+@pytest.mark.parametrize("kind", ["theirs", "anybodys", "symlink"])
+def test_a_directory_of_another_user_is_not_used(place: WarmPlace, tmp_path: Path, kind: str) -> None:
+    """A root may lie below one, who can make it first."""
+    serve.quit(place.paths)
+    callers, there = Path(place.paths.callers), tmp_path / "there"
+    there.mkdir()
+    if kind == "symlink":
+        callers.symlink_to(there)
+    else:
+        callers.mkdir()
+        callers.chmod(0o777 if kind == "anybodys" else 0o755)
+        os.chown(callers, OTHER if kind == "theirs" else 0, -1)
+    mode = callers.stat().st_mode
+    done = vessel(place, "session", "--persist", "5", "--for", str(USER))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"session: others may write to {callers}" in done.stderr
+    assert (callers.stat().st_mode, os.listdir(callers)) == (mode, [])
+    serve.quit(place.paths)
+    assert there.is_dir()
+    given(place, USER)
+
+
 def test_it_goes_when_nobody_needs_it(place: WarmPlace) -> None:
     path = given(place, 1234, "1")
-    assert call(place, 1234, path, "exec", "box", "true").stdout
+    assert call(place.root, 1234, path, "exec", "box", "true").stdout
     until(lambda: not os.path.exists(path))
 
 

@@ -19,7 +19,7 @@ import signal
 import socket
 from collections.abc import Sequence
 
-from .._errors import StateError
+from .._errors import StateError, VesselError
 from .._kernel import process
 from .._kernel.file import locked, make_directories, remove_tree
 from .._paths import ROOT_ENV, Paths
@@ -38,7 +38,7 @@ def start(paths: Paths, seconds: float) -> None:
     """See to it that one is there; whoever comes next may ask it. Without one nothing is lost but time."""
     name = _installed(paths)
     if name:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), locked(f"{paths.run}/locks/warm"):
             _see_to(paths, name, f"{paths.run}/{STREAM}", 0, seconds)
 
 
@@ -47,11 +47,19 @@ def session(paths: Paths, seconds: float, uid: int) -> str:
     name = _installed(paths)
     if not name:
         raise StateError("session: the engine is not installed here", hint="vessel.host.engine, or any task, does that")
-    make_directories(paths.callers, 0o711)
-    os.chmod(paths.callers, 0o711)  # whatever the umask is
     path = f"{paths.callers}/{uid}.sock"
-    _see_to(paths, f"{name}-{uid}", path, uid, seconds)
+    with locked(f"{paths.run}/locks/warm"):  # quit() takes the directory away
+        _make_callers(paths.callers)
+        _see_to(paths, f"{name}-{uid}", path, uid, seconds)
     return path
+
+
+def _make_callers(path: str) -> None:
+    make_directories(path, 0o711)
+    if not version.trusted(path):  # by no symlink, either: a root may lie below another user's directory
+        hint = "remove it, or choose a root below which nobody else may write"
+        raise VesselError(f"session: others may write to {path}", hint=hint)
+    os.chmod(path, 0o711)  # whatever the umask is
 
 
 def _installed(paths: Paths) -> str:
@@ -60,20 +68,20 @@ def _installed(paths: Paths) -> str:
 
 
 def _see_to(paths: Paths, name: str, stream: str, uid: int, seconds: float) -> None:
-    with locked(f"{paths.run}/locks/warm"):
-        seats = [_Seat(ask.address(paths.run, name), _PACKETS), _Seat(stream, socket.SOCK_STREAM, uid)]
-        try:
-            if seats[0].answers():
-                return
-            for seat in seats:
-                seat.take()
-            pid = os.fork()
-            if pid == 0:
-                _become_daemon(seats, seconds)
-            os.waitpid(pid, 0)
-        finally:
-            for seat in seats:
-                seat.close()
+    """For who holds the lock."""
+    seats = [_Seat(ask.address(paths.run, name), _PACKETS), _Seat(stream, socket.SOCK_STREAM, uid)]
+    try:
+        if seats[0].answers():
+            return
+        for seat in seats:
+            seat.take()
+        pid = os.fork()
+        if pid == 0:
+            _become_daemon(seats, seconds)
+        os.waitpid(pid, 0)
+    finally:
+        for seat in seats:
+            seat.close()
 
 
 def quit(paths: Paths) -> None:
