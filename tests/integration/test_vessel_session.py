@@ -91,6 +91,12 @@ def test_the_second_time_it_is_the_same(place: WarmPlace) -> None:
     assert given(place, OTHER) != path
 
 
+def test_it_is_of_the_installation_that_gave_it(place: WarmPlace) -> None:
+    """Where that is named by $VESSEL_ROOT, as what lets users become root may have it, its callers do not know."""
+    done = call("", USER, given(place, USER), "exec", "box", "echo", "it")
+    assert b"it\n" in done.stdout
+
+
 @pytest.mark.parametrize("kind", ["theirs", "anybodys", "symlink"])
 def test_a_directory_of_another_user_is_not_used(place: WarmPlace, tmp_path: Path, kind: str) -> None:
     """A root may lie below one, who can make it first."""

@@ -77,7 +77,7 @@ def _see_to(paths: Paths, name: str, stream: str, uid: int, seconds: float) -> N
             seat.take()
         pid = os.fork()
         if pid == 0:
-            _become_daemon(seats, seconds)
+            _become_daemon(seats, seconds, paths.root)
         os.waitpid(pid, 0)
     finally:
         for seat in seats:
@@ -150,7 +150,7 @@ class _Seat:
         return socket.socket(socket.AF_UNIX, self._kind | socket.SOCK_CLOEXEC)
 
 
-def _become_daemon(seats: Sequence[_Seat], seconds: float) -> None:
+def _become_daemon(seats: Sequence[_Seat], seconds: float, root: str) -> None:
     """Forked twice, as any daemon. Nothing stays open of who started it: ssh waits until its streams are closed."""
     code = 1
     try:
@@ -163,7 +163,7 @@ def _become_daemon(seats: Sequence[_Seat], seconds: float) -> None:
             process.close_all_but({0, 1, 2, *(seat.listener.fileno() for seat in seats)})
             process.reset_signals()
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as any Python has it: who has gone is an OSError
-            os.environ.pop(ROOT_ENV, None)  # each caller says its own
+            os.environ[ROOT_ENV] = root  # of all who come to these sockets, whatever names it where they do
             _warm()
             Server(seats, seconds).run()
         code = 0
