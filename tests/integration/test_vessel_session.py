@@ -97,6 +97,11 @@ def test_it_is_of_the_installation_that_gave_it(place: WarmPlace) -> None:
     assert b"it\n" in done.stdout
 
 
+def test_a_socket_that_was_removed_is_made_anew(place: WarmPlace) -> None:
+    os.unlink(given(place, USER))
+    assert call(place.root, USER, given(place, USER), "exec", "box", "true").stdout
+
+
 @pytest.mark.parametrize("kind", ["theirs", "anybodys", "symlink"])
 def test_a_directory_of_another_user_is_not_used(place: WarmPlace, tmp_path: Path, kind: str) -> None:
     """A root may lie below one, who can make it first."""

@@ -71,7 +71,7 @@ def _see_to(paths: Paths, name: str, stream: str, uid: int, seconds: float) -> N
     """For who holds the lock."""
     seats = [_Seat(ask.address(paths.run, name), _PACKETS), _Seat(stream, socket.SOCK_STREAM, uid)]
     try:
-        if seats[0].answers():
+        if all(seat.answers() for seat in seats):
             return
         for seat in seats:
             seat.take()
