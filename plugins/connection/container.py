@@ -78,10 +78,10 @@ options:
         its own (C(ansible_control_path_dir)), for as long as C(ControlPersist) keeps the connection. The host's sshd
         must allow that (C(AllowStreamLocalForwarding), which is the default); where it does not, and for an
         O(executable) of one's own, each task is a command.
-      - Who becomes root with O(host_become) gets a process and a socket of their own by C(vessel session). All of that
-        user's processes on the host may use it for as long as it stays. What lets users become root decides on that
-        command too, and logs that one and not each task's. Where it says no, each task is a command, and it is asked
-        again after ten minutes.
+      - Who becomes root with O(host_become) gets a process and a socket of their own by C(vessel session). All
+        processes of that user on the host may use it for as long as it stays. What lets users become root decides on
+        that command too, and logs that one and not each task's. Where it says no, each task is a command. It is asked
+        again after ten minutes, whatever it has said.
       - V(0) starts each anew.
     type: int
     default: 60

@@ -124,6 +124,25 @@ def test_a_directory_of_another_user_is_not_used(place: WarmPlace, tmp_path: Pat
     given(place, USER)
 
 
+def heard(path: str) -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        return sock.recv(6)
+
+
+def test_what_lets_users_become_root_is_asked_again(place: WarmPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the process is; who asks gets the same one for as long again."""
+    monkeypatch.setattr(serve, "_installed", lambda paths: "again")
+    monkeypatch.setattr(serve, "_GRANTED", 2.0)
+    path = serve.session(place.paths, 30, 1234)
+    for inode in (os.stat(path).st_ino,) * 2:
+        assert heard(path) == b"h\0\0\0\x011"
+        until(lambda: heard(path) == b"")
+        assert serve.session(place.paths, 30, 1234) == path
+        assert os.stat(path).st_ino == inode
+    serve.quit(place.paths)
+
+
 def test_it_goes_when_nobody_needs_it(place: WarmPlace) -> None:
     path = given(place, 1234, "1")
     assert call(place.root, 1234, path, "exec", "box", "true").stdout

@@ -12,11 +12,13 @@ a process apart, of which the second is that user's: whether they may have it is
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import select
 import signal
 import socket
+import time
 from collections.abc import Sequence
 
 from .._errors import StateError, VesselError
@@ -30,6 +32,7 @@ from .streaming import Streaming
 STREAM = "warm.sock"
 _PACKETS = socket.SOCK_SEQPACKET
 _LONGEST = (1 << 31) - 1  # milliseconds, of poll(2)
+_GRANTED = 600.0  # seconds after which who lets users become root is asked again: it may have changed its mind
 _GRACE = 1.0  # seconds that quit() waits
 _DESCRIPTORS = 8  # that a caller may need, with those that it has while its verb is forked
 
@@ -107,8 +110,8 @@ class _Seat:
         directory, name = os.path.split(path)
         self.path = path
         self.listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
+        self.uid = uid
         self._kind = kind
-        self._uid = uid
         self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._address = f"/proc/self/fd/{self._directory}/{name}"
         self._inode = 0
@@ -125,7 +128,7 @@ class _Seat:
             self.listener.bind(self._address)
         finally:
             os.umask(before)
-        os.chown(self._address, self._uid, -1, follow_symlinks=False)
+        os.chown(self._address, self.uid, -1, follow_symlinks=False)
         self.listener.listen(64)
         self._inode = os.stat(self.path).st_ino
 
@@ -191,6 +194,8 @@ class Server:
     def __init__(self, seats: Sequence[_Seat], seconds: float) -> None:
         self._seats = seats
         self._patience = min(seconds * 1000, _LONGEST)
+        self._granted = _GRANTED if any(seat.uid for seat in seats) else math.inf
+        self._until = time.monotonic() + self._granted
         self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _DESCRIPTORS
         self._poll = select.poll()
         self._callers: dict[int, Caller] = {}  # by the descriptors that are polled
@@ -216,8 +221,11 @@ class Server:
     def _accept(self, fd: int) -> None:
         listener = next(seat.listener for seat in self._seats if seat.listener.fileno() == fd)
         sock = listener.accept()[0]
-        if len(set(self._callers.values())) < self._most:
-            self._watch(self._kinds[fd](sock))
+        kind, now = self._kinds[fd], time.monotonic()
+        if kind != Streaming:
+            self._until = now + self._granted  # who gets to this one is root, as session() is
+        if now < self._until and len(set(self._callers.values())) < self._most:
+            self._watch(kind(sock))
         else:
             sock.close()  # who is not heard goes another way
 

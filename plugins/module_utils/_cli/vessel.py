@@ -33,7 +33,8 @@ usage: vessel [--root DIR] VERB ...
   session --persist SECONDS --for UID
                                  for programs: leaves a process that runs verbs as root for that user of this host, and
                                  prints its socket, which is that user's alone; it goes when it was not needed for so
-                                 long. Who may run this as root may run any verb
+                                 long, and takes no more of them ten minutes after this was last run. Who may run this
+                                 as root may run any verb
   logs [-f] [-n LINES] NAME      what a container has said
   stats [--json] [NAME...]       what containers use
   inspect NAME...                all that is known of a container
