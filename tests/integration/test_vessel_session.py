@@ -119,9 +119,21 @@ def test_a_directory_of_another_user_is_not_used(place: WarmPlace, tmp_path: Pat
     assert (done.returncode, done.stdout) == (1, "")
     assert f"session: others may write to {callers}" in done.stderr
     assert (callers.stat().st_mode, os.listdir(callers)) == (mode, [])
+    (callers / "1.sock").touch()
     serve.quit(place.paths)
-    assert there.is_dir()
+    assert os.listdir(callers) == ["1.sock"]
+    (callers / "1.sock").unlink()
+    callers.unlink() if kind == "symlink" else callers.rmdir()
     given(place, USER)
+
+
+def test_what_is_somebody_elses_stays_when_the_engine_goes(place: WarmPlace) -> None:
+    path = Path(given(place, USER))
+    data = path.parent / "data"
+    data.touch()
+    serve.quit(place.paths)
+    assert os.listdir(path.parent) == ["data"]
+    data.unlink()
 
 
 def heard(path: str) -> bytes:

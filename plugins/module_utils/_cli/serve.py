@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from .._errors import StateError, VesselError
 from .._kernel import process
-from .._kernel.file import locked, make_directories, remove_tree
+from .._kernel.file import locked, make_directories
 from .._paths import ROOT_ENV, Paths
 from . import ask, version
 from .callers import Caller, Passing
@@ -65,6 +65,16 @@ def _make_callers(path: str) -> None:
     os.chmod(path, 0o711)  # whatever the umask is
 
 
+def _remove_callers(path: str) -> None:
+    """What is ours: where a root was there before us, a directory of that name may be somebody's."""
+    with contextlib.suppress(OSError):  # others have something there, or it is gone
+        if version.trusted(path):
+            for name in os.listdir(path):
+                if name.endswith(".sock") and name[:-5].isdigit():
+                    os.unlink(f"{path}/{name}")
+            os.rmdir(path)
+
+
 def _installed(paths: Paths) -> str:
     """Our version; empty where there is no engine that runs."""
     return os.path.basename(version.installed()) if os.path.isdir(paths.run) else ""
@@ -100,7 +110,7 @@ def quit(paths: Paths) -> None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{paths.run}/{name}")
                 seat.close()
-        remove_tree(paths.callers)
+        _remove_callers(paths.callers)
 
 
 class _Seat:
