@@ -332,6 +332,24 @@ def test_what_is_in_the_sockets_place(make: Make, what: str, asked: int) -> None
         assert list(Path(directory).glob("vessel-*")) == [path]
 
 
+@pytest.mark.parametrize(("age", "asked"), [(0, 0), (31, 1)])
+def test_another_task_that_asks(make: Make, age: int, asked: int) -> None:
+    """It has a file while it does; who was killed meanwhile has left it."""
+    raw = {"ansible.builtin.raw": "true"}
+    reset = {"ansible.builtin.meta": "reset_connection"}
+    with tempfile.TemporaryDirectory(prefix="vessel-cp-") as directory:
+        play = make("ssh", "bb", ansible_control_path_dir=directory)
+        play.run(raw, reset)
+        (path,) = Path(directory).glob("vessel-*")
+        path.unlink()
+        claim = Path(f"{path}.new")
+        claim.touch()
+        os.utime(claim, (time.time() - age,) * 2)
+        play.run(raw, reset, options=("-vvv",))
+        assert play.said.count(" session --persist ") == asked
+        assert list(Path(directory).glob("vessel-*")) == [path if asked else claim]
+
+
 def test_the_controllers_umask_is_that_of_its_own_containers_tasks(make: Make) -> None:
     play = make("local", "bb")
     raw = {"ansible.builtin.raw": "umask"}
