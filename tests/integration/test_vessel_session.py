@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -64,6 +65,17 @@ def given(place: WarmPlace, uid: int, seconds: str = "60") -> str:
     return done.stdout.strip()
 
 
+def processes(place: WarmPlace, uid: int) -> set[str]:
+    """Those that were started for the user."""
+    end = f"\0{place.paths.bin}/vessel\0session\0--persist\0{60}\0--for\0{uid}\0"
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_text(errors="replace").endswith(end):
+                found.add(path.parent.name)
+    return found
+
+
 def call(root: str, uid: int, path: str, *words: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-c", CALLER, str(uid), path, root, "", *words]
     return subprocess.run(command, capture_output=True, check=False, timeout=patient(60))
@@ -98,8 +110,11 @@ def test_it_is_of_the_installation_that_gave_it(place: WarmPlace) -> None:
 
 
 def test_a_socket_that_was_removed_is_made_anew(place: WarmPlace) -> None:
-    os.unlink(given(place, USER))
-    assert call(place.root, USER, given(place, USER), "exec", "box", "true").stdout
+    before = processes(place, 4321)
+    os.unlink(given(place, 4321))
+    (old,) = processes(place, 4321) - before
+    assert call(place.root, 4321, given(place, 4321), "exec", "box", "true").stdout
+    until(lambda: old not in processes(place, 4321))
 
 
 @pytest.mark.parametrize("kind", ["theirs", "anybodys", "symlink"])

@@ -84,8 +84,11 @@ def _see_to(paths: Paths, name: str, stream: str, uid: int, seconds: float) -> N
     """For who holds the lock."""
     seats = [_Seat(ask.address(paths.run, name), _PACKETS), _Seat(stream, socket.SOCK_STREAM, uid)]
     try:
-        if all(seat.answers() for seat in seats):
-            return
+        if seats[0].answers():
+            if seats[1].answers():
+                return
+            with contextlib.suppress(OSError):
+                seats[0].quit()  # nobody would find it any more
         for seat in seats:
             seat.take()
         pid = os.fork()
