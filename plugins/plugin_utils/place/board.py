@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .counts import Count, Domains
-from .model import HOST, SPREAD, Host, Requests, Running, Selector, Service, Spread, Term
+from .model import HOST, SPREAD, Host, Port, Requests, Running, Selector, Service, Spread, Term
 from .read import shown
 from .standing import Standing
 
@@ -18,6 +19,7 @@ from .standing import Standing
 CROWD = 1e-9
 EMPTY = 1e3  # more than any load
 ANY = {"0.0.0.0", "::"}  # addresses that are every other one too
+Addresses = dict[int, list[str]]  # by host, that a port is had at
 
 
 @dataclass(eq=False)
@@ -72,8 +74,10 @@ class Board:
         self.part_cpus = [1 / (host.cpus or 1) for host in hosts]
         self.part_memory = [1 / (host.memory or 1) for host in hosts]
         self.load_cpus, self.load_memory = [0.0] * len(hosts), [0.0] * len(hosts)
-        self.devices = [Counter({name: n for name, n in host.devices.items() if n is not None}) for host in hosts]
-        self.ports: list[dict[tuple[str, int], list[str]]] = [{} for host in hosts]
+        self._devices: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(hosts))  # how many are left
+        self._ports: dict[tuple[str, int], Addresses] = defaultdict(dict)  # that containers of ours have
+        self._listening: dict[tuple[str, int], Addresses] = defaultdict(dict)  # that others have
+        self._look_at_hosts()
         self.replicas: list[dict[Replica, None]] = [{} for host in hosts]
         self.version = 0
         self._by_name = {service.name: service for service in services}
@@ -83,6 +87,13 @@ class Board:
         self._of_labels = [(one, count) for (one, dummy), count in self._selected.items() if not one.service]
         for index in range(len(hosts)):
             self._weigh(index)
+
+    def _look_at_hosts(self) -> None:
+        for index, host in enumerate(self.hosts):
+            for port in host.ports:
+                self._listening[port.key].setdefault(index, []).append(port.host_ip)
+            for name, number in host.devices.items():
+                self._devices[name][index] = math.inf if number is None else number
 
     # ties
 
@@ -168,7 +179,7 @@ class Board:
         self.crowd[index] += sign
         self._weigh(index)
         for name, number in requests.devices:
-            self.devices[index][name] -= sign * number
+            self._devices[name][index] -= sign * number
         if requests.ports:
             self._take_ports(index, requests, sign)
 
@@ -181,7 +192,7 @@ class Board:
 
     def _take_ports(self, index: int, requests: Requests, sign: int) -> None:
         for port in requests.ports:
-            held = self.ports[index].setdefault(port.key, [])
+            held = self._ports[port.key].setdefault(index, [])
             if sign > 0:
                 held.append(port.host_ip)
             else:
@@ -205,17 +216,29 @@ class Board:
 
     def _taken(self, replica: Replica, index: int) -> Iterator[tuple[str, float]]:
         """Ports and devices that others have. What listens on a port of one that runs there is that one itself."""
-        host, requests = self.hosts[index], replica.service.requests
-        others = () if replica.was == index else host.ports
+        requests = replica.service.requests
         for port in requests.ports:
-            held = self.ports[index].get(port.key, ())
-            wild = held and (port.host_ip in ANY or not ANY.isdisjoint(held) or port.host_ip in held)
-            if wild or any(port.overlaps(other) for other in others):
+            others = () if replica.was == index else self._listening[port.key].get(index, ())
+            if _is_had(port, self._ports[port.key].get(index, ())) or _is_had(port, others):
                 yield f"port {shown(port)}", 1.0
         for name, number in requests.devices:
-            there = host.devices.get(name, 0)
-            if there is not None and self.devices[index][name] < number:
-                yield f"device {name}", float(number - max(0, self.devices[index][name]))
+            left = self._devices[name][index]
+            if left < number:
+                yield f"device {name}", float(number - max(0, left))
+
+    def taken(self, service: Service) -> dict[str, list[int]]:
+        """The hosts that each port and device which one more of the service asks for is not to be had on.
+
+        It is asked for each service, so ports are looked up by who has them, and not on each host.
+        """
+        found: dict[str, list[int]] = {}
+        for port in service.requests.ports:
+            had = (self._ports[port.key], self._listening[port.key])
+            by = {index for ones in had for index, addresses in ones.items() if _is_had(port, addresses)}
+            found[f"port {shown(port)}"] = sorted(by)
+        for name, number in service.requests.devices:
+            found[f"device {name}"] = [index for index, left in enumerate(self._devices[name]) if left < number]
+        return found
 
     def shortages(self, replica: Replica, index: int) -> Iterator[tuple[str, float]]:
         """(what, how much of it is lacking), of resources; CPUs in thousandths, memory in bytes."""
@@ -295,6 +318,11 @@ class Board:
             }
             for index, host in enumerate(self.hosts)
         }
+
+
+def _is_had(port: Port, addresses: Sequence[str]) -> bool:
+    """Whether one of those who have that port at these addresses is in its way, as Port.overlaps has it."""
+    return bool(addresses) and (port.host_ip in ANY or not ANY.isdisjoint(addresses) or port.host_ip in addresses)
 
 
 def selected(selector: Selector, services: Mapping[str, Service]) -> list[Service]:

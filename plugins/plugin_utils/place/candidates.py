@@ -34,6 +34,15 @@ class Candidates:
         self.tied = self.ties.any or bool(service.max_per_host)
         self.sign = 1 if service.strategy == SPREAD else -1
         self.count = 0
+        self.taken = self._taken()
+
+    def _taken(self) -> dict[str, list[int]]:
+        """Of the allowed hosts, those that each port and device is not to be had on."""
+        requests, mask = self.service.requests, self.verdict.mask
+        if not requests.ports and not requests.devices:
+            return {}
+        found = self.board.taken(self.service)
+        return {rule: kept for rule, hosts in found.items() if (kept := [index for index in hosts if mask[index]])}
 
     def best(self, replica: Replica) -> Optional[Key]:
         """The key of the host that it is best put on; None where all stand against it."""
@@ -57,19 +66,12 @@ class Candidates:
         for name, wanted, free in (("cpus", requests.cpus, board.free_cpus), ("memory", requests.memory, board.room)):
             if wanted and (lacking := [index for index in self.verdict.allowed if free[index] < wanted]):
                 found[name] = lacking
-        known = set(found.get("cpus", ())) | set(found.get("memory", ()))
-        probe = Replica(self.service, 0)
-        more: dict[str, list[int]] = {}
-        if self.count + len(known) < len(self.verdict.allowed):
-            for index in self.verdict.allowed:
-                if index not in known:
-                    for name, dummy in board.shortages(probe, index):
-                        more.setdefault(name, []).append(index)
+        near: dict[str, list[int]] = {}
         if self.tied:
             for index in self.verdict.allowed:
                 for rule, dummy in board.near(self.service, index):
-                    more.setdefault(rule, []).append(index)
-        return {**found, **more}
+                    near.setdefault(rule, []).append(index)
+        return {**found, **self.taken, **near}
 
 
 class Plain(Candidates):
@@ -87,6 +89,9 @@ class Plain(Candidates):
 
     def _begin(self) -> None:
         self.count = len(self._loads) - self._loads.count(math.inf)
+        if self.taken:
+            taken = {index for hosts in self.taken.values() for index in hosts}
+            self.count -= sum(load < math.inf and index in taken for index, load in zip(self._hosts, self._loads))
         if self.sign > 0 and self.ties.own.total:
             for at, index in enumerate(self._hosts):
                 if own := self.ties.own.at(index):
@@ -107,6 +112,7 @@ class Plain(Candidates):
     def turn_to(self, service: Service) -> None:
         requests, board = service.requests, self.board
         self.service, self.ties = service, board.ties[service.name]
+        self.taken = self._taken()
         for index, at in self._touched.items():
             short = board.free_cpus[index] < (requests.cpus or NONE) or board.room[index] < (requests.memory or NONE)
             self._loads[at] = math.inf if short else board.ranked(index, service)

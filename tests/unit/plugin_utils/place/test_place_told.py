@@ -35,6 +35,32 @@ def test_unplaced_with_its_reason_and_the_nearest_fit():
     assert one["nearest"] == {"host": "h2", "rules": [], "lacks": {"memory": 2 << 30}}
 
 
+def test_why_not_where_a_port_or_a_device_is_not_to_be_had():
+    there = hosts(
+        h1={"ports": [80], "devices": {"gpu": 1}},
+        h2={"devices": {"gpu": 2}},
+        h3={"cpus": 0.5, "ports": ["10.0.0.1:80"], "devices": {"gpu": 8}},
+        h4={"cordon": True, "ports": [80]},
+        h5={},
+    )
+    services = {
+        "big": {"cpus": 1, "ports": [80], "priority": 2},
+        "gpu": {"devices": {"gpu": 1}, "max_per_host": 1, "replicas": 2, "priority": 1},
+        "web": {"cpus": 1, "ports": ["127.0.0.1:80"]},
+    }
+    why = place(services, there)["why"]
+    assert why["big"]["candidates"] == 2
+    cordon = {"count": 1, "hosts": ["h4"]}
+    port = {"count": 2, "hosts": ["h1", "h3"]}
+    assert why["big"]["refused"] == {"cordon": cordon, "cpus": {"count": 1, "hosts": ["h3"]}, "port 80/tcp": port}
+    assert why["big"]["replicas"]["big-1"]["because"].endswith("best of 2")
+    assert why["gpu"]["refused"] == {"cordon": cordon, "device gpu": {"count": 1, "hosts": ["h5"]}}
+    (other,) = {"h2", "h5"} - {why["big"]["replicas"]["big-1"]["host"]}
+    assert (why["web"]["candidates"], why["web"]["replicas"]["web-1"]["host"]) == (1, other)
+    taken = [name for name in ("h1", "h2", "h5") if name != other]
+    assert why["web"]["refused"]["port 127.0.0.1:80/tcp"] == {"count": 2, "hosts": taken}
+
+
 def test_the_nearest_by_its_rules():
     there = hosts(h1={"drain": True, "cpus": 1}, h2={"taints": ["a=b:NoExecute"]})
     (one,) = place({"web": {"cpus": 2}}, there)["unplaced"]
