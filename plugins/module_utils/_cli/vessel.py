@@ -220,7 +220,7 @@ def session(paths: Paths, args: list[str]) -> int:
     parsed = parse(args, {}, {"--persist": "persist", "--for": "uid"}, interleaved=True)
     seconds = _number(parsed["persist"], "--persist", float)
     uid = _number(parsed["uid"], "--for", int)
-    if parsed.rest or seconds is None or not seconds > 0 or uid is None or not 0 <= uid < _NOBODY:
+    if parsed.rest or seconds is None or uid is None or not (seconds > 0 and 0 <= uid < _NOBODY):
         raise UsageError("session takes --persist SECONDS, more than 0, and --for UID, a user's number")
     _need_root("session")
     say(serve.session(paths, seconds, int(uid)))
