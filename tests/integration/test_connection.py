@@ -33,6 +33,8 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1234::/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1234:\n"
 SHADOW = "root:*:19000::::::\napp:*:19000::::::\n"
 BIG = 20 << 20
+RAW = {"ansible.builtin.raw": "true"}
+RESET = {"ansible.builtin.meta": "reset_connection"}
 Make = Callable[..., Play]
 
 
@@ -286,12 +288,11 @@ def test_who_may_not_have_a_socket_is_asked_once(make: Make, place: WarmPlace) -
     rule = SUDOERS / USER
     before = rule.read_text()
     rule.write_text(f"Defaults:{USER} !syslog\n{USER} ALL=(root) NOPASSWD: {place.paths.bin}/vessel --root * exec *\n")
-    raw = {"ansible.builtin.raw": "true"}
     try:
         with tempfile.TemporaryDirectory(prefix="vessel-cp-") as directory:
             play = make("ssh", "bb", ansible_control_path_dir=directory)
             for asked in (1, 0):
-                play.run(raw, raw, raw, {"ansible.builtin.meta": "reset_connection"}, options=("-vvv",))
+                play.run(RAW, RAW, RAW, RESET, options=("-vvv",))
                 assert play.said.count("SSH: EXEC") == 3 + asked
                 assert play.said.count(" session --persist ") == asked
     finally:
@@ -304,50 +305,48 @@ def test_many_hosts_at_once_ask_once(make: Make) -> None:
         inventory = play.directory / "inventory"
         line = inventory.read_text()
         inventory.write_text("".join(line.replace("box", f"box{number}", 1) for number in range(8)))
-        raw = {"ansible.builtin.raw": "true"}
-        play.run(raw, raw, {"ansible.builtin.meta": "reset_connection"}, options=("-vvv", "--forks", "8"))
+        play.run(RAW, RAW, RESET, options=("-vvv", "--forks", "8"))
         assert play.said.count("SSH: EXEC") == 8 + 1
         assert play.said.count(" session --persist ") == 1
 
 
-@pytest.mark.parametrize(("what", "asked"), [("fresh", 0), ("old", 1), ("future", 1), ("directory", 0)])
-def test_what_is_in_the_sockets_place(make: Make, what: str, asked: int) -> None:
-    """An empty file says that a host lately said no. What can not be replaced is left alone."""
-    raw = {"ansible.builtin.raw": "true"}
-    reset = {"ansible.builtin.meta": "reset_connection"}
+@pytest.fixture
+def unplugged(make: Make) -> Iterator[tuple[Play, Path]]:
+    """A play whose host is connected, and the path that the socket has had."""
     with tempfile.TemporaryDirectory(prefix="vessel-cp-") as directory:
         play = make("ssh", "bb", ansible_control_path_dir=directory)
-        play.run(raw, reset)
+        play.run(RAW, RESET)
         (path,) = Path(directory).glob("vessel-*")
         path.unlink()
-        if what == "directory":
-            path.mkdir()
-        else:
-            path.touch()
-            now = time.time()
-            os.utime(path, (now, now + {"fresh": 0, "old": -601, "future": 86400}[what]))
-        play.run(raw, raw, raw, reset, options=("-vvv",))
-        assert play.said.count(" session --persist ") == asked
-        assert play.said.count("SSH: EXEC") == (2 if asked else 3)
-        assert list(Path(directory).glob("vessel-*")) == [path]
+        yield play, path
+
+
+@pytest.mark.parametrize(("what", "asked"), [("fresh", 0), ("old", 1), ("future", 1), ("directory", 0)])
+def test_what_is_in_the_sockets_place(unplugged: tuple[Play, Path], what: str, asked: int) -> None:
+    """An empty file says that a host lately said no. What can not be replaced is left alone."""
+    play, path = unplugged
+    if what == "directory":
+        path.mkdir()
+    else:
+        path.touch()
+        now = time.time()
+        os.utime(path, (now, now + {"fresh": 0, "old": -601, "future": 86400}[what]))
+    play.run(RAW, RAW, RAW, RESET, options=("-vvv",))
+    assert play.said.count(" session --persist ") == asked
+    assert play.said.count("SSH: EXEC") == (2 if asked else 3)
+    assert list(path.parent.glob("vessel-*")) == [path]
 
 
 @pytest.mark.parametrize(("age", "asked"), [(0, 0), (31, 1)])
-def test_another_task_that_asks(make: Make, age: int, asked: int) -> None:
+def test_another_task_that_asks(unplugged: tuple[Play, Path], age: int, asked: int) -> None:
     """It has a file while it does; who was killed meanwhile has left it."""
-    raw = {"ansible.builtin.raw": "true"}
-    reset = {"ansible.builtin.meta": "reset_connection"}
-    with tempfile.TemporaryDirectory(prefix="vessel-cp-") as directory:
-        play = make("ssh", "bb", ansible_control_path_dir=directory)
-        play.run(raw, reset)
-        (path,) = Path(directory).glob("vessel-*")
-        path.unlink()
-        claim = Path(f"{path}.new")
-        claim.touch()
-        os.utime(claim, (time.time() - age,) * 2)
-        play.run(raw, reset, options=("-vvv",))
-        assert play.said.count(" session --persist ") == asked
-        assert list(Path(directory).glob("vessel-*")) == [path if asked else claim]
+    play, path = unplugged
+    claim = Path(f"{path}.new")
+    claim.touch()
+    os.utime(claim, (time.time() - age,) * 2)
+    play.run(RAW, RESET, options=("-vvv",))
+    assert play.said.count(" session --persist ") == asked
+    assert list(path.parent.glob("vessel-*")) == [path if asked else claim]
 
 
 def test_the_controllers_umask_is_that_of_its_own_containers_tasks(make: Make) -> None:
