@@ -23,7 +23,7 @@ from ansible_collections.vessel.host.plugins.plugin_utils.hop import Hop
 
 from .controller import Play
 from .ssh_host import SUDOERS, USER, ssh_host
-from .warm import TRAP, WarmPlace
+from .warm import TRAP, WarmPlace, open_place
 
 pytestmark = pytest.mark.root
 
@@ -40,27 +40,20 @@ Make = Callable[..., Play]
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[WarmPlace]:
-    # Not in pytest's directories: the user of ssh must get to the command.
-    with tempfile.TemporaryDirectory(prefix="vessel-connection-") as directory:
-        os.chmod(directory, 0o755)
-        place = WarmPlace(f"{directory}/vessel")
-        try:
-            place.busybox()
-            files = {
-                "/etc/passwd": PASSWD,
-                "/etc/group": "root:x:0:\napp:x:1234:\n",
-                "/etc/shadow": "root:*:19000::::::\n",
-            }
-            copies = [{"copy": {"dest": path, "content": text}} for path, text in files.items()]
-            home = {"run": "mkdir -p /home/app && chown 1234:1234 /home/app"}
-            place.task("image", name="users", **{"from": "bb", "layers": [*copies, home]})
-            common = {"image": "users", "command": ["sh", "-c", TRAP], "network_mode": "none"}
-            place.task("container", name="py", volumes=[*USR, *SUDO], **common)
-            place.task("container", name="sealed", volumes=USR, read_only=True, tmpfs=["/tmp"], **common)
-            place.task("container", name="bb", **common)
-            yield place
-        finally:
-            place.remove()
+    with open_place("connection") as place:
+        files = {
+            "/etc/passwd": PASSWD,
+            "/etc/group": "root:x:0:\napp:x:1234:\n",
+            "/etc/shadow": "root:*:19000::::::\n",
+        }
+        copies = [{"copy": {"dest": path, "content": text}} for path, text in files.items()]
+        home = {"run": "mkdir -p /home/app && chown 1234:1234 /home/app"}
+        place.task("image", name="users", **{"from": "bb", "layers": [*copies, home]})
+        common = {"image": "users", "command": ["sh", "-c", TRAP], "network_mode": "none"}
+        place.task("container", name="py", volumes=[*USR, *SUDO], **common)
+        place.task("container", name="sealed", volumes=USR, read_only=True, tmpfs=["/tmp"], **common)
+        place.task("container", name="bb", **common)
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +132,7 @@ def test_any_task(make: Make, place: WarmPlace, way: str) -> None:
             "delay": 1,
         },
         {"ansible.builtin.wait_for_connection": {"timeout": 30}},
-        {"ansible.builtin.meta": "reset_connection"},
+        RESET,
         {"ansible.builtin.command": "id -un", "become": True, "become_user": "app", "register": "app"},
         check("app.stdout == 'app'"),
         {"ansible.builtin.command": "hostname", "register": "each", "loop": [1, 2]},
@@ -279,7 +272,7 @@ def test_many_tasks_need_one_command_over_ssh(make: Make, way: str, commands: in
     """Who becomes root needs a second one, which asks whether they may have a socket."""
     play = make(way, "bb")
     tasks = [{"ansible.builtin.raw": f"echo {number}"} for number in range(4)]
-    play.run({"ansible.builtin.meta": "reset_connection"}, *tasks, options=("-vvv",))
+    play.run(RESET, *tasks, options=("-vvv",))
     assert play.said.count("SSH: EXEC") == commands
     assert all(f'"stdout": "{number}\\n"' in play.said for number in range(4))
 
@@ -365,20 +358,19 @@ def test_the_controllers_umask_is_that_of_its_own_containers_tasks(make: Make) -
 def test_a_word_with_a_nul_is_not_two(make: Make, way: str) -> None:
     play = make(way, "bb")
     raw = {"ansible.builtin.raw": "echo 'one\0two'"}
-    play.run({"ansible.builtin.raw": "true"}, raw, options=("-v",), fails=True)
+    play.run(RAW, raw, options=("-v",), fails=True)
     assert "embedded null byte" in play.said
 
 
 def test_a_file_for_which_there_is_no_room_leaves_nothing(make: Make, place: WarmPlace) -> None:
     inside(place, "/tmp/too big").write_bytes(b"x" * (2 << 20))
     play = make("root")
-    raw = {"ansible.builtin.raw": "true"}
     fetch = {"ansible.builtin.fetch": {"src": "/tmp/too big", "dest": f"{play.directory}/back", "flat": True}}
-    play.run(raw, options=("-v",))
+    play.run(RAW, options=("-v",))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
-        play.run(raw, fetch, options=("-v",), fails=True)
+        play.run(RAW, fetch, options=("-v",), fails=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "File too large" in play.said
@@ -392,8 +384,7 @@ def test_where_sshs_own_socket_fits_ours_does(make: Make) -> None:
         os.rename(directory, deep)
         try:
             play = make("root", "bb", ansible_control_path_dir=deep)
-            raw = {"ansible.builtin.raw": "true"}
-            play.run(raw, raw, raw, {"ansible.builtin.meta": "reset_connection"}, options=("-vvv",))
+            play.run(RAW, RAW, RAW, RESET, options=("-vvv",))
         finally:
             os.rename(deep, directory)
         assert play.said.count("SSH: EXEC") == 1
@@ -429,7 +420,7 @@ def test_a_socket_of_another_user_is_not_spoken_to(make: Make) -> None:
         try:
             assert other.stdout
             assert other.stdout.readline() == b"\n"
-            play.run(raw, raw, {"ansible.builtin.meta": "reset_connection"}, options=("-vvv",))
+            play.run(raw, raw, RESET, options=("-vvv",))
         finally:
             other.kill()
             assert other.communicate()[0] == b""
@@ -463,12 +454,10 @@ def test_an_installation_that_the_environment_names_has_no_short_way(monkeypatch
 
 def test_the_short_way_may_end_between_two_tasks(make: Make, place: WarmPlace) -> None:
     """With the ssh that has it, and with the process that it leads to."""
-    reset = {"ansible.builtin.meta": "reset_connection"}
     gone = {"ansible.builtin.shell": f"rm {place.paths.run}/warm*.sock"}
     here = {"delegate_to": "localhost", "vars": {"ansible_connection": "local"}}
-    raw = {"ansible.builtin.raw": "true"}
     play = make("root", "bb")
-    play.run(reset, raw, raw, reset, raw, raw, {**gone, **here}, raw, raw, options=("-vvv",))
+    play.run(RESET, RAW, RAW, RESET, RAW, RAW, {**gone, **here}, RAW, RAW, options=("-vvv",))
     assert play.said.count("SSH: EXEC") == 3
 
 

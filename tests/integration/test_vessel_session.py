@@ -11,7 +11,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from ansible_collections.vessel.host.plugins.module_utils._cli import serve
 from ansible_collections.vessel.host.tests.patience import patient
 
 from .options_box import until
-from .warm import TRAP, WarmPlace
+from .warm import TRAP, WarmPlace, open_place
 
 pytestmark = pytest.mark.root
 
@@ -40,17 +39,9 @@ while data := sock.recv(4096):
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[WarmPlace]:
-    # Not in pytest's directories: users must get to the socket.
-    with tempfile.TemporaryDirectory(prefix="vessel-session-") as directory:
-        os.chmod(directory, 0o755)
-        place = WarmPlace(f"{directory}/vessel")
-        try:
-            place.busybox()
-            place.task("container", name="box", image="bb", command=["sh", "-c", TRAP], network_mode="none")
-            yield place
-        finally:
-            place.remove()
-        assert not Path(place.paths.callers).exists()
+    with open_place("session") as place:
+        place.task("container", name="box", image="bb", command=["sh", "-c", TRAP], network_mode="none")
+        yield place
 
 
 def vessel(place: WarmPlace, *words: str, user: int = 0) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,9 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +190,17 @@ class WarmPlace(Place):
             super().remove()
         finally:
             self.server.close()
+
+
+@contextmanager
+def open_place(of: str) -> Iterator[WarmPlace]:
+    """An installation that all users of the host get to, as they do not to pytest's directories."""
+    with tempfile.TemporaryDirectory(prefix=f"vessel-{of}-") as directory:
+        os.chmod(directory, 0o755)
+        place = WarmPlace(f"{directory}/vessel")
+        try:
+            place.busybox()
+            yield place
+        finally:
+            place.remove()
+        assert not Path(place.paths.callers).exists()
