@@ -301,6 +301,17 @@ def test_remove_of_what_runs(site, client):
     finish(site, client)
 
 
+def test_nothing_is_written_after_a_removal_during_back_off(site, client):
+    """The bundle is the caller's then, who takes it away."""
+    site.bundle("a", "exit 1", restart={"policy": "always"})
+    client.call("start", name="a")
+    wait_for(lambda: site.status("a")["restarts"] >= 4 and site.status("a")["status"] == "restarting")
+    client.call("remove", name="a")
+    client.call("ping")  # whatever it does in the same turn is done
+    assert not os.path.exists(site.paths.status("a"))
+    finish(site, client)
+
+
 def test_stop_while_it_starts(site, client):
     """Start and stop in one breath: either it never ran or it was stopped, and nothing is left."""
     site.bundle("a", SERVICE)

@@ -206,9 +206,9 @@ class Container:
             self._check(self.process_spec())
         self.leases.keep(self.settings.leases)
         if self.status.status == s.RESTARTING and not self._policy_restarts():
-            self._cancel_timer()
-            self._settle()
-        self.changed()
+            self._settle_by(self._settle)
+        else:
+            self.changed()
 
     def process_spec(self) -> dict[str, Any]:
         """config.json's process, as it would be started."""
@@ -226,13 +226,21 @@ class Container:
         if self._start is not None:
             self._start.cancel()
         elif self.leases.cancel():
-            self._leased(self._interrupted())
+            self._settle_by(lambda: self._leased(self._interrupted()))
+            return
         elif self.status.status == s.RESTARTING:
-            self._cancel_timer()
-            self._settle()
+            self._settle_by(self._settle)
+            return
         elif self.process is not None:
             self._stop(self.process, timeout, signal)
         self.changed()
+
+    def _settle_by(self, last: Callable[[], None]) -> None:
+        """Nothing may come after it: who hears that it has settled may have asked for its removal, and takes the bundle
+        away."""
+        self._cancel_timer()
+        self.changed()
+        last()
 
     def _interrupted(self) -> StateError:
         return StateError(f"{self.title} was stopped while it was being started")
