@@ -571,7 +571,7 @@ def test_the_plays_own_words_are_not_about_the_asking(
     assert "web@a" in inventory.run("ansible", "all", "--list-hosts")
 
 
-PROCESS = """
+PROCESS = '''
 import multiprocessing, os, signal, sys, threading
 from ansible import context
 from ansible.inventory.manager import InventoryManager
@@ -588,6 +588,11 @@ def state():
         "files": len(os.listdir("/proc/self/fd")),
     }
 
+def wait():
+    """Ansible's last workers may be about to end. A name for one that stays would keep its files open."""
+    for child in multiprocessing.active_children():
+        child.join(10)
+
 init_plugin_loader()
 for fd in range(3):
     os.set_inheritable(fd, True)
@@ -596,11 +601,10 @@ for turn in range(3):
     before = state()
     inventory = InventoryManager(DataLoader(), ["hosts.yml", "containers.vessel.yml"])
     assert "web@a" in inventory.hosts, inventory.hosts
-    for child in multiprocessing.active_children():  # Ansible's last one may be about to end
-        child.join(10)
+    wait()
     after = state()
 assert after == before, (before, after)
-"""
+'''
 
 
 def test_the_process_is_as_it_was_before(inventory: Inventory, scripts: Scripts) -> None:
