@@ -23,6 +23,9 @@ TESTS = Path(__file__).parent
 RUNGS = ("molecule", "machines", "integration", "kernel", "collection", "unit")
 LAST = "test_zz_nothing_left.py"
 BEFORE = pytest.StashKey[leftovers.Snapshot]()
+# OR-tools imports NumPy, whose OpenBLAS starts threads. A child of clone3(2) has none of them, but waits for their end
+# when it forks (pthread_atfork(3)).
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 
 def rung(item: pytest.Item) -> int:
@@ -78,6 +81,9 @@ def _run(session: pytest.Session, items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:  # clone3(2) and setns(2) want one
+        raise pytest.UsageError(f"threads that the imports of the tests have started: {threads - 1}")
     if any(item.path.name == LAST for item in session.items) and os.geteuid() == 0:
         kept = session.config.getoption("host_before")
         session.config.stash[BEFORE] = pickle.loads(kept.read_bytes()) if kept else leftovers.take()
