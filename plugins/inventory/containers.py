@@ -138,11 +138,12 @@ compose:
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 from ansible import constants as C
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.plugins.loader import connection_loader
@@ -167,7 +168,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         super().parse(inventory, loader, path, cache)
         # What is loaded here is there for all tasks: each is run by a fork of this process, and would load it anew.
         connection_loader.get(container_hosts.CONNECTION, class_only=True)
-        self._read_config_data(path)
+        self._refuse_unknown(self._read_config_data(path))
         query = Query("filter", self.get_option("filter"))
         # Nobody may say that he is one of these: not the controller, nor what plays for a group are for.
         self._present = {*inventory.hosts, *inventory.groups, *C.LOCALHOST}
@@ -181,6 +182,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
                 reached = _Reached(self, host, everybody)
                 for facts in meant:
                     self._add(facts, host, reached)
+
+    def _refuse_unknown(self, config: dict[str, Any]) -> None:
+        """Ansible passes over them, and without a misspelt ``filter`` a play is for all containers."""
+        for key in config:
+            if key not in self.option_definitions:
+                near = get_close_matches(str(key), self.option_definitions, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise AnsibleParserError(f"{key} is no option of {self.NAME}{hint}")
 
     # asking
     def _containers(self, hosts: list[str], path: str, cache: bool) -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -384,6 +384,21 @@ def test_a_filter_that_is_none(fleet: Inventory, scripts: Scripts) -> None:
     assert scripts.asked() == {"h": 0}
 
 
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("filters", "filters is no option of vessel.host.containers; did you mean filter?"),
+        ("x", "x is no option of vessel.host.containers"),
+    ],
+)
+def test_a_key_that_is_no_option(fleet: Inventory, scripts: Scripts, key: str, told: str) -> None:
+    scripts.add("h")
+    fleet.source(**{key: "state == 'running'"})
+    assert fleet.containers() == []
+    assert told in fleet.said
+    assert scripts.asked() == {"h": 0}
+
+
 def test_a_filter_without_the_library(fleet: Inventory, tmp_path: Path) -> None:
     (tmp_path / "without").mkdir()
     (tmp_path / "without/jmespath.py").write_text("raise ImportError('there is none')\n")
