@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 NOTHING = object()  # no value is to be shown
@@ -13,15 +14,25 @@ NOTHING = object()  # no value is to be shown
 class ComposeError(Exception):
     """``file`` is the compose file, ``path`` the attribute in it (``services.web.ports[0]``), each may be empty."""
 
+    others: Sequence[ComposeError] = ()  # what is wrong beside it
+
     def __init__(self, file: str, path: str, value: Any, problem: str, hint: str = "") -> None:
         self.file, self.path, self.value, self.problem, self.hint = file, path, value, problem, hint
         super().__init__(file, path, problem)
 
     def __str__(self) -> str:
+        """A line for each."""
         what = self.problem if self.value is NOTHING else f"{_shown(self.value)} {self.problem}"
-        return ": ".join(part for part in (self.file, self.path, what) if part) + (
-            f"; {self.hint}" if self.hint else ""
-        )
+        line = ": ".join(part for part in (self.file, self.path, what) if part)
+        told = f"{line}; {self.hint}" if self.hint else line
+        return "\n".join((told, *map(str, self.others)))
+
+
+def raise_all(errors: Sequence[ComposeError]) -> None:
+    """As one, where there is any: nobody has to mend the first to hear of the second."""
+    if errors:
+        errors[0].others = errors[1:]
+        raise errors[0]
 
 
 def _shown(value: Any) -> str:

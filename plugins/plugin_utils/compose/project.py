@@ -16,7 +16,7 @@ from ansible_collections.vessel.host.plugins.module_utils._options.record import
 
 from . import form
 from .attributes import SERVICE, TOP, Fate
-from .errors import NOTHING, ComposeError
+from .errors import NOTHING, ComposeError, raise_all
 from .interpolate import Variables, substitute
 from .load import INLINE, Files, Loader, Model, Read, project_name
 from .merge import as_list, as_names
@@ -57,7 +57,7 @@ class Project:
         self.name = given.name or known.get("COMPOSE_PROJECT_NAME") or self._own_name(files, known)
         self.variables = Variables({**known.values, "COMPOSE_PROJECT_NAME": self.name}, known.missing)
         self.model = Loader(self.files, self.directory, self.variables).load(files)
-        self.refuse({name: self.model[name] for name in _REFUSED if name in self.model}, TOP, self.at())
+        raise_all(self._refused({name: self.model[name] for name in _REFUSED if name in self.model}, TOP))
         self.services = self._enabled(self._profiles(given))
 
     def _own_name(self, files: list[Any], known: Variables) -> str:
@@ -97,13 +97,13 @@ class Project:
             profiles = set(body.get("profiles") or ())
             if not profiles or "*" in active or profiles & active:
                 result[name] = body
+        raise_all([error for name, body in result.items() for error in self._refused(body, SERVICE, "services", name)])
         for name, body in result.items():
             self._check(name, body, every, result)
         return result
 
     def _check(self, name: str, body: Model, every: Model, enabled: Model) -> None:
         at = self.at("services", name)
-        self.refuse(body, SERVICE, at)
         if not body.get("image") and not body.get("build"):
             raise at.error(NOTHING, "has neither image nor build; a container is made from one of them")
         for other in self.dependencies(body):
@@ -112,10 +112,13 @@ class Project:
                 problem = "names no service" if other not in every else "names a service that is not enabled"
                 raise at.below("depends_on").error(other, problem, hint)
 
-    def refuse(self, body: Any, attributes: Any, at: At) -> None:
-        """Raise ComposeError for the first thing in it that there is not here."""
-        for path, value, reason in form.refusals(body, attributes, ""):
-            raise at.below(*path.replace("[", ".[").split(".")).error(value, reason)
+    def _refused(self, body: Any, attributes: Any, *place: str) -> list[ComposeError]:
+        """Of each thing in it that there is not here."""
+        at = self.at(*place)
+        return [
+            at.below(*path.replace("[", ".[").split(".")).error(value, reason)
+            for path, value, reason in form.refusals(body, attributes, "")
+        ]
 
     def dependencies(self, body: Model) -> list[str]:
         """Names of services that it needs; one that it does without is not among them."""
@@ -130,7 +133,7 @@ class Project:
             there = ", ".join(sorted(resources)) or "none"
             raise at.error(name, f"is not declared in {kind}; there are {there}")
         body = resources[name] or {}
-        self.refuse(body, _BELOW[kind], self.at(kind, name))
+        raise_all(self._refused(body, _BELOW[kind], kind, name))
         return body
 
 

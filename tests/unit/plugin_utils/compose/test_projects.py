@@ -160,6 +160,12 @@ def test_what_is_refused_is_so_where_it_is_enabled(directory: Directory) -> None
     assert directory.refused(content, profiles=["x"]).startswith("./compose.yaml: services.two.tty: True can't be")
 
 
+def test_all_that_is_refused_is_told_at_once(directory: Directory) -> None:
+    content = "services: {one: {image: bb, tty: true, build: {context: ., sbom: true}}, two: {image: bb, tty: true}}"
+    told = [line.split(": ")[1] for line in directory.refused(content).splitlines()]
+    assert told == ["services.one.tty", "services.one.build.sbom", "services.two.tty"]
+
+
 def test_conditions_of_replicas(directory: Directory) -> None:
     content = """
     services:
