@@ -113,6 +113,9 @@ def main() -> None:
             again[name]["drain"] = True
         measure("  and ten hosts drained", services, again)
     measure("half as many hosts as are needed", plain(CONTAINERS // 20, 20), hosts(200))
+    measure("a fifth, services of 1", plain(CONTAINERS, 1), hosts(80))
+    large = {name: {**body, "cpus": 64} for name, body in plain(CONTAINERS, 1).items()}
+    measure("hosts too small for all services of 1", large, there)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from . import read
@@ -83,14 +83,20 @@ class Unplaced:
         self.names = [host.name for host in solution.hosts]
 
     def all(self) -> list[Facts]:
-        told: dict[str, Facts] = {}
+        told: dict[Hashable, Facts] = {}
         result = []
         for replica in sorted(self.solution.unplaced, key=lambda one: (one.service.name, one.number)):
-            name = replica.service.name
-            if name not in told:
-                told[name] = self._tell(replica)
-            result.append({"service": name, "replica": replica.name, **told[name]})
+            shape = self._shape(replica.service)
+            if shape not in told:
+                told[shape] = self._tell(replica)
+            result.append({"service": replica.service.name, "replica": replica.name, **told[shape]})
         return result
+
+    def _shape(self, service: Service) -> Hashable:
+        """What the answer depends on, so that thousands of a few sizes do not look at each host each."""
+        if self.board.ties[service.name].any or service.max_per_host:
+            return service.name
+        return service.requests, id(self.board.standing.of(service))
 
     def _tell(self, replica: Replica) -> Facts:
         probe = Replica(replica.service, 0)

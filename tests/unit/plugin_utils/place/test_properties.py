@@ -11,7 +11,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ansible_collections.vessel.host.plugins.plugin_utils.place.placement import place
+import pytest
+from ansible_collections.vessel.host.plugins.plugin_utils.place.placement import Unplaced, place
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -142,3 +143,13 @@ def test_all_rules_hold_when_others_are_declared(before, given_hosts, after):
     ran = {name for host in now.values() for name in host["running"]}
     told = {stop["replica"] for stop in result["stops"]} | set(where(result))
     assert {name for name in ran if name.partition("-")[0] in NAMES} <= told
+
+
+@many
+@given(services(), hosts)
+def test_who_asks_for_the_same_is_told_the_same_as_alone(given_services, given_hosts):
+    given_services.update({f"{name}2": copy.deepcopy(body) for name, body in given_services.items()})
+    told = place(given_services, given_hosts)["unplaced"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Unplaced, "_shape", lambda self, service: service.name)
+        assert place(given_services, given_hosts)["unplaced"] == told
