@@ -108,6 +108,13 @@ def test_rollouts(fleet: Fleet) -> None:
     assert "shop on b: web ended with 3" in said
     assert fleet.versions() == "4144"
 
+    # What lives and is never well is waited for no longer than that, and told as what it is.
+    never = {"healthcheck": {"test": ["CMD", "false"], "interval": "300ms", "retries": 2}}
+    said = fleet.run("4", web(**never), fails=True, rollout_wait=4)
+    assert "web is unhealthy, 4 seconds after it was changed" in said
+    assert "Unknown error" not in said
+    assert fleet.versions() == "4144"
+
     # Nothing is taken back where that is not wanted.
     fleet.run("5", sick_on("c"), fails=True, rollout_return=False, rollout_batches=[4])
     assert fleet.versions() == "55-5"

@@ -68,6 +68,7 @@ def test_each_host_has_its_part_and_what_moves_is_there_before_it_goes(hosts: Ho
     services["top"]["replicas"] = 0
     said = hosts.run(**given, fails=True)
     assert "db-1 ended with 3, 4 seconds after it was declared" in said
+    assert "Unknown error" not in said
     assert "db: 0 of 1 are well, and 1 must be. What was to go from a is still there" in said
     assert hosts.pids("a") == before["a"]
     assert hosts.pids("b") == before["b"]
