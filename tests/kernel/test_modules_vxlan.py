@@ -289,6 +289,13 @@ def test_a_vni_that_a_link_of_others_has_is_told_of_with_its_name(hosts: Hosts) 
             subprocess.run(["ip", "link", "del", "theirs"], check=True)
 
 
+def test_a_local_address_that_no_link_has_is_told(hosts: Hosts) -> None:
+    (told,) = hosts.done(1, "network", **{**OTHER, "vni": 9, "allow": [], "local": "192.0.2.99"})["warnings"]
+    assert "network other: local: no link of this host has 192.0.2.99, and so the" in str(told)
+    assert "warnings" not in hosts.done(1, "network", **{**OTHER, "vni": 9, "allow": [], "local": underlay(1)})
+    hosts.done(1, "network", name="other", state="absent")
+
+
 def test_it_goes_and_leaves_nothing(hosts: Hosts) -> None:
     hosts.done(1, "network", **{**OTHER, "vni": 9, "allow": []})
     hosts.done(1, "network", name="other", state="absent")

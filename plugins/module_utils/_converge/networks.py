@@ -74,8 +74,11 @@ def plan(
         _check_containers(paths, name, spec, stored)
     others[name] = to_model(paths, name, spec)
     if stored is None:
-        return _creation(paths, name, spec, desired, others)
-    return _change(paths, name, stored, spec, seen, others)
+        result = _creation(paths, name, spec, desired, others)
+    else:
+        result = _change(paths, name, stored, spec, seen, others)
+    result.warnings += vxlan.warnings(name, spec, seen)
+    return result
 
 
 def _routes(paths: Paths, name: str, seen: Snapshot) -> list[str]:

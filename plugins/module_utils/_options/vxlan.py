@@ -149,10 +149,20 @@ def _range(given: Spec, kept: Spec, spec: Spec) -> str:
         problem = f"is missing: which part of {spec['subnet']} is this host's own"
         raise OptionError("ip_range", None, problem, hint=hint)
     part = model.parse_ip_range(part, spec["subnet"], "ip_range")
+    if own and not ipaddress.IPv4Network(part).subnet_of(ipaddress.IPv4Network(own)):
+        problem = f"is not in {own}, which peers say of this host, and as which the others know it; leave it out"
+        raise OptionError("ip_range", part, problem)
     for name, theirs in _others(spec):
         if theirs.overlaps(ipaddress.IPv4Network(part)):
             raise OptionError("ip_range", part, f"overlaps {theirs}, the part of {name}")
     return part
+
+
+def warnings(name: str, spec: Spec, seen: Snapshot) -> list[str]:
+    """An address may come later, as those do that hosts hand on to one another; until then nobody is reached."""
+    if spec["driver"] != "vxlan" or seen.having(spec["local"]):
+        return []
+    return [f"network {name}: local: no link of this host has {spec['local']}, and so the other hosts are not reached"]
 
 
 def check_gateway(spec: Spec) -> None:

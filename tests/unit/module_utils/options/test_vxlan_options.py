@@ -57,6 +57,11 @@ def test_the_mtu_is_what_fits_below(address, mtu, fits):
     assert spec({}, smaller, seen=host(1, mtu))["mtu"] == 1400
 
 
+def test_a_part_of_the_part_that_peers_know():
+    found = spec({**GIVEN, "ip_range": "10.90.1.128/25"})
+    assert (found["ip_range"], found["gateway"]) == ("10.90.1.128/25", "10.90.1.129")
+
+
 def test_at_boot_the_address_may_not_be_there_yet():
     stored = spec(GIVEN)
     assert spec({}, stored, seen=Snapshot({}, {}, [])) == stored
@@ -96,6 +101,7 @@ WRONG = [
     ({"peers": {"h1": {**PEERS["h1"], "ip_range": "10.0.0.0/24"}}}, "peers.h1.ip_range: '10.0.0.0/24' is not in"),
     ({"peers": {"a": "192.0.2.1", "b": "192.0.2.1"}}, "peers.b.address: '192.0.2.1' is the address of a too"),
     ({"peers": {"h1": PEERS["h1"], "h2": {**PEERS["h2"], "ip_range": "10.90.0.0/22"}}}, "overlaps"),
+    ({"ip_range": "10.90.7.0/24"}, "ip_range: '10.90.7.0/24' is not in 10.90.1.0/24, which peers say of this host"),
     ({"gateway": "10.90.2.1"}, "gateway: '10.90.2.1' is in 10.90.2.0/24, the part of h2; leave it out, or take one of"),
     ({"peers": ["host2"]}, "peers.host2.address: 'host2' is not an IP address"),
     ({"vni": 1 << 24}, "vni: 16777216 is out of range"),
