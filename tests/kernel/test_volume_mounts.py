@@ -120,6 +120,7 @@ def test_a_loop_is_made_grows_comes_back_and_goes(root, fstype, least, own):
 
     assert converge(root, size=str(more)) == ["volume data: set size (live)"]
     assert converge(root) == []
+    assert os.listdir(data(root)) == ["row"]
     info = os.statvfs(data(root))
     assert more - own * MEGA < info.f_blocks * info.f_frsize <= more
     fill(f"{data(root)}/big", size)

@@ -97,9 +97,6 @@ def ensure(volume: Volume) -> None:
         _make(volume)
     if found is None:
         _mount(volume)
-    if made:
-        with contextlib.suppress(OSError):
-            os.rmdir(f"{path}/lost+found")  # a new volume is empty; e2fsck makes it when it needs it
     for item in differences(volume):
         if item.what == "size":
             _grow(volume)
@@ -189,6 +186,8 @@ def _mount(volume: Volume) -> None:
     finally:
         if fd >= 0:
             os.close(fd)  # from now on the mount keeps it, or nothing does
+    with contextlib.suppress(OSError):
+        os.rmdir(f"{source(volume)}/lost+found")  # databases want an empty volume; e2fsck makes it when it needs it
 
 
 def _check(volume: Volume) -> None:
