@@ -115,8 +115,8 @@ options:
     default: recreate
   wait_timeout:
     description:
-      - How long a container may take to become what others wait for, in seconds or as V(1m30s). It is the limit of a new
-        instance that is made beside the old one (C(update_order)), too.
+      - How long a container may take to become what others wait for, in seconds or as V(1m30s). It is the limit of a
+        new instance that is made beside the old one (C(update_order)), too.
       - The default is 300 seconds.
     type: str
 extends_documentation_fragment:

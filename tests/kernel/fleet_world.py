@@ -20,6 +20,7 @@ from ansible_collections.vessel.host.plugins.module_utils._kernel import namespa
 from ansible_collections.vessel.host.plugins.module_utils._network import (
     ipam,
     nft_compare,
+    nft_replace,
     nftables,
     observe,
     policy,
@@ -163,7 +164,7 @@ class Fleet(Places):
     def firewall(self, host: int) -> None:
         wanted = self.rules(host)
         with self.on(host):
-            nftables.apply(policy.replacement(TABLE, wanted, self.read(host)))
+            nftables.apply(nft_replace.replacement(wanted, self.read(host)))
 
     # containers
     def container(self, name: str, host: int, network: str, number: int = 0, **labels: str) -> None:

@@ -17,7 +17,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from ansible_collections.vessel.host.plugins.module_utils._kernel import namespaces
-from ansible_collections.vessel.host.plugins.module_utils._network import bridge, ipam, nftables, observe, sandbox, veth
+from ansible_collections.vessel.host.plugins.module_utils._network import (
+    bridge,
+    ipam,
+    nft_replace,
+    nftables,
+    observe,
+    sandbox,
+    veth,
+)
 from ansible_collections.vessel.host.plugins.module_utils._network.model import Endpoint, Network, Port
 from ansible_collections.vessel.host.plugins.module_utils._network.nftables import Target
 from ansible_collections.vessel.host.plugins.module_utils._network.rtnl import Rtnl
@@ -184,7 +192,7 @@ class World(Places):
         return nftables.render(self.table, self.networks.values(), self.targets)
 
     def firewall(self) -> None:
-        nftables.apply(self.rules())
+        nftables.apply(nft_replace.replacement(self.rules(), nftables.read(self.table)))
 
     def close(self) -> None:
         self.rtnl.close()

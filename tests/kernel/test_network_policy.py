@@ -438,7 +438,6 @@ def test_rules_do_not_grow_with_containers(fleet: Fleet) -> None:
     commands = policy.render(TABLE, [fleet.networks[1, NET]], members)
     assert sum("rule" in item for item in commands) == few
     with fleet.on(2):
-        nftables.apply(policy.replacement("thousand", [], []))
         started = time.monotonic()
         nftables.apply(policy.render("thousand", [fleet.networks[1, NET]], members))
         read = nftables.read("thousand", policy.FAMILY)

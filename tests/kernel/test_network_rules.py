@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
 import pytest
 from ansible_collections.vessel.host.plugins.module_utils._errors import VesselError
 from ansible_collections.vessel.host.plugins.module_utils._kernel import namespaces
-from ansible_collections.vessel.host.plugins.module_utils._network import nft_compare, nftables
+from ansible_collections.vessel.host.plugins.module_utils._network import nft_compare, nft_replace, nftables
 from ansible_collections.vessel.host.plugins.module_utils._network.model import Network, Port
 from ansible_collections.vessel.host.plugins.module_utils._network.nftables import Target
 
@@ -36,7 +37,7 @@ def alone():
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     namespaces.unshare(namespaces.CLONE_NEWNET)
     try:
-        nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS))
+        put()
         yield
     finally:
         namespaces.setns(home, namespaces.CLONE_NEWNET)
@@ -47,6 +48,11 @@ def nft(*words):
     subprocess.run(["nft", *words], check=True)
 
 
+def put(targets=None, networks=None, owner=""):
+    wanted = nftables.render(TABLE, networks or NETWORKS, TARGETS if targets is None else targets, owner=owner)
+    nftables.apply(nft_replace.replacement(wanted, nftables.read(TABLE)))
+
+
 def names(networks=None, targets=None):
     commands = nftables.render(TABLE, networks or NETWORKS, TARGETS if targets is None else targets)
     return [found.what for found in nft_compare.differences(commands, nftables.read(TABLE))]
@@ -55,7 +61,7 @@ def names(networks=None, targets=None):
 def test_what_is_read_is_what_was_asked_for(alone):
     assert names() == []
     first = nftables.digest(nftables.read(TABLE))
-    nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS))
+    put()
     assert nftables.digest(nftables.read(TABLE)) == first
     assert names(targets=TARGETS[::-1]) == []
 
@@ -78,8 +84,48 @@ def test_what_is_read_is_what_was_asked_for(alone):
 def test_what_others_change_is_seen_and_replaced(alone, command, named):
     nft(*command.split())
     assert named in names()
-    nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS))
+    put()
     assert names() == []
+
+
+def handles():
+    """What the kernel calls the table, and chains and maps in it, for as long as they are the same ones."""
+    text = subprocess.run(["nft", "-a", "-j", "list", "table", "inet", TABLE], capture_output=True, check=True).stdout
+    objects = [pair for item in json.loads(text)["nftables"] for pair in item.items()]
+    return {body["name"]: body["handle"] for kind, body in objects if kind in ("table", "chain", "map", "set")}
+
+
+def test_what_stays_is_not_made_anew(alone):
+    """A chain that is would refuse connections for a moment."""
+    before = handles()
+    put(TARGETS[1:], NETWORKS[:1])
+    assert names(NETWORKS[:1], TARGETS[1:]) == []
+    assert handles() == before
+    assert len(before) == 15
+
+
+@pytest.mark.parametrize(
+    ("commands", "other"),
+    [
+        ("flush chain inet rules input; delete chain inet rules input;"
+         " add chain inet rules input { type filter hook input priority 5; policy drop; }", "input"),
+        ("flush table inet rules; delete map inet rules ip_any_port;"
+         " add map inet rules ip_any_port { type inet_proto : inet_service; }", "ip_any_port"),
+        ("add chain inet rules foreign; add map inet rules jumps { type ifname : verdict; };"
+         " add element inet rules jumps { lo : jump foreign }; add rule inet rules input iifname vmap @jumps", ""),
+        ("add counter inet rules foreign", TABLE),
+    ],
+    ids=["chain", "map", "foreign", "foreign kind"],
+)  # fmt: skip
+def test_what_is_something_else_is_made_anew(alone, commands, other):
+    before = handles()
+    nft(commands)
+    put()
+    assert names() == []
+    after = handles()
+    assert after.keys() == before.keys()
+    assert {name for name in before if before[name] != after[name]} == {other} - {""}
+    assert not any("counter" in item for item in nftables.read(TABLE))
 
 
 def test_a_changed_declaration_is_named_by_what_it_changes(alone):
@@ -106,7 +152,7 @@ def test_rules_are_told_in_nft_s_words(alone):
 
 
 def test_what_is_published_is_read_back_with_whose_it_is(alone):
-    nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS, owner="the installation at /" + "x" * 200))
+    put(owner="the installation at /" + "x" * 200)
     read = nftables.read(TABLE)
     found = {(*target.port.key, target.port.container_port, target.address) for target in nft_compare.targets(read)}
     assert found == {(*target.port.key, target.port.container_port, target.address) for target in TARGETS}
@@ -116,7 +162,7 @@ def test_what_is_published_is_read_back_with_whose_it_is(alone):
 
 def test_rules_do_not_grow_with_containers(alone):
     many = [Target(Port("0.0.0.0", 10000 + n, 80), f"10.61.{n // 250}.{2 + n % 250}") for n in range(1000)]
-    nftables.apply(nftables.render(TABLE, NETWORKS, many))
+    put(many)
     read = nftables.read(TABLE)
     assert names(targets=many) == []
     assert sum("rule" in item for item in read) < 40
@@ -125,7 +171,7 @@ def test_rules_do_not_grow_with_containers(alone):
 def test_foreign_tables_are_not_touched(alone):
     nft("add", "table", "inet", "foreign")
     nft("add", "chain", "inet", "foreign", "mine", "{ type filter hook forward priority 0; policy drop; }")
-    nftables.apply(nftables.render(TABLE, NETWORKS, TARGETS))
+    put()
     nftables.delete(TABLE)
     nftables.delete(TABLE)
     assert nftables.read(TABLE) == []
@@ -136,7 +182,6 @@ def test_foreign_tables_are_not_touched(alone):
 
 def test_all_or_nothing_and_the_error_is_nfts_own(alone):
     before = nftables.digest(nftables.read(TABLE))
-    commands = nftables.render(TABLE, NETWORKS, [*TARGETS, Target(Port("0.0.0.0", 8080, 81), "10.61.0.9")])
     with pytest.raises(VesselError, match=r"^nft -j -f -: Could not process rule: File exists"):
-        nftables.apply(commands)
+        put([*TARGETS, Target(Port("0.0.0.0", 8080, 81), "10.61.0.9")])
     assert nftables.digest(nftables.read(TABLE)) == before

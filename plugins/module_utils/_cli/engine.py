@@ -314,6 +314,7 @@ def _network() -> None:
         model,
         names,
         nft_compare,
+        nft_replace,
         nft_words,
         nftables,
         observe,

@@ -15,9 +15,9 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
-from .._errors import DependencyError
+from .._errors import DependencyError, VesselError
 from .._kernel.file import write_atomic
-from .._network import conntrack, nft_compare, nftables, policy
+from .._network import conntrack, nft_compare, nft_replace, nftables, policy
 from .._network.bridge import Difference
 from .._network.dump import Reader
 from .._network.model import Endpoint, Network, Port
@@ -210,12 +210,10 @@ def sync(paths: Paths) -> bool:
         present = _present(paths, wanted, last, needed=bool(wanted))
         if not _stale(wanted, present, last):
             return False
-        policed = policy.is_in(wanted)
         if wanted:
-            change = policy.replacement(paths.nft_table, wanted, present) if policed or last.get("policy") else wanted
-            nftables.apply(change)
+            _replace(wanted, present)
             shown = nftables.digest(_present(paths, wanted, {}, needed=True))
-            body = {"asked": nftables.digest(wanted), "shown": shown, "policy": policed}
+            body = {"asked": nftables.digest(wanted), "shown": shown, "policy": policy.is_in(wanted)}
             os.makedirs(paths.run, 0o700, exist_ok=True)
             write_atomic(_file(paths), json.dumps(body).encode(), mode=0o600, durable=False)
         else:
@@ -225,6 +223,13 @@ def sync(paths: Paths) -> bool:
             _forget(paths)
         _let_go(present, targets(paths))
         return True
+
+
+def _replace(wanted: list[Any], present: list[Any]) -> None:
+    try:
+        nftables.apply(nft_replace.replacement(wanted, present))
+    except VesselError:  # as where somebody else has changed it since it was read
+        nftables.apply(nft_replace.anew(wanted, present))
 
 
 def _let_go(present: list[Any], wanted: list[Target]) -> None:

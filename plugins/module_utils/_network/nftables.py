@@ -1,7 +1,7 @@
 # Copyright (c) the vessel.host authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All our rules in one table, replaced in one transaction; no other table is touched.
+"""All our rules in one table, changed in one transaction (nft_replace.py); no other table is touched.
 
 What grows with the containers is elements of maps, never rules.
 """
@@ -50,13 +50,12 @@ _CHAINS = (
 
 
 def render(table: str, networks: Iterable[Network], targets: Iterable[Target], *, owner: str = "") -> list[Json]:
-    """The commands that replace the table: add it (so that deleting can't fail), delete it, add it anew.
+    """The commands that add the table; ``nft_replace`` puts it in another's place.
 
     ``owner`` is where the installation lies, for whoever finds the table.
     """
     networks, targets = list(networks), list(targets)
     new = Table(FAMILY, table)
-    new.commands += [{"delete": {"table": new.head}}, *new.commands]
     new.set("bridges", "ifname", [network.link for network in networks])
     for network in filter(_has_peers, networks):
         new.set(_peers(network), _ADDRESS[_underlay(network)], list(network.peers))

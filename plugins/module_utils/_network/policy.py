@@ -56,7 +56,7 @@ class Member:
 
 
 def render(table: str, networks: Iterable[Network], members: Iterable[Member]) -> list[Json]:
-    """The commands that add the table; none when no network asks for it. ``replacement`` puts it in another's place."""
+    """The commands that add the table; none when no network asks for it."""
     asking = {network.name: network for network in networks if network.allow is not None}
     if not asking:
         return []
@@ -270,27 +270,3 @@ def is_in(commands: Iterable[Json]) -> bool:
 
 def _is_ours(body: Json) -> bool:
     return bool(body.get("family") == FAMILY)
-
-
-def replacement(table: str, wanted: list[Json], present: list[Json]) -> list[Json]:
-    """``wanted``, and before it what takes away ``present`` (as nftables.read gives it) of this table. The datagrams
-    that wait for an answer are not forgotten. Commands and objects of other families may be in both."""
-    head: Json = {"family": FAMILY, "name": table}
-    objects = [(kind, body) for item in present for kind, body in item.items() if _is_ours(body)]
-    there = [(kind, body["name"]) for kind, body in objects if kind in _REMOVED]
-    kept = {("set", _flows(family)) for family in _FAMILIES} & set(there)
-    if not kept or not is_in(wanted):
-        return [{"add": {"table": head}}, {"delete": {"table": head}}, *wanted]
-    # Rules before what they name, maps before the chains that they lead to.
-    gone = sorted((item for item in there if item not in kept), key=lambda item: _REMOVED.index(item[0]))
-    removal = [{"delete": {kind: {"family": FAMILY, "table": table, "name": name}}} for kind, name in gone]
-    rest = [command for command in wanted if not _adds(command, kept)]
-    return [{"flush": {"table": head}}, *removal, *rest]
-
-
-_REMOVED = ("map", "chain", "set")
-
-
-def _adds(command: Json, kept: set[tuple[str, str]]) -> bool:
-    bodies = command.get("add", {}).items()
-    return any((kind, body.get("name")) in kept and _is_ours(body) for kind, body in bodies)

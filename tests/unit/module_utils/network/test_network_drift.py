@@ -61,7 +61,7 @@ def test_each_thing_is_named_with_before_and_after(changed, difference):
 
 
 def as_read(commands):
-    return [command["add"] for command in commands[3:]]
+    return [command["add"] for command in commands[1:]]
 
 
 def test_rules_as_asked_for_are_no_difference():
