@@ -18,6 +18,8 @@ from .nft_words import Json
 
 # Rules go first, and then what nothing names any more: maps name chains.
 _ORDER = ("map", "chain", "set")
+# What can't be changed in them. The rest of a set is told by every nft in words of its own.
+_SHAPE = ("type", "map", "hook", "prio", "policy")
 _Key = tuple[str, str, str, str]  # kind, family, table, name
 
 
@@ -29,7 +31,7 @@ def replacement(wanted: list[Json], present: list[Json]) -> list[Json]:
     declared, there = dict(_objects(added(wanted))), dict(_objects(present))
     if any(kind not in (*_ORDER, "rule", "table") for item in present for kind in item):
         return anew(wanted, present)
-    stays = {key for key in declared.keys() & there.keys() if declared[key] == there[key]}
+    stays = {key for key in declared.keys() & there.keys() if _shape(declared[key]) == _shape(there[key])}
     kept = _tables(command.get("add", {}) for command in wanted)
     commands: list[Json] = [{"delete": {"table": head}} for head in _tables(present) if head not in kept]
     for head in kept:
@@ -58,15 +60,13 @@ def _tables(objects: Iterable[Json]) -> list[Json]:
     return [{"family": family, "name": name} for family, name in sorted(found)]
 
 
-def _objects(items: Iterable[Json]) -> Iterator[tuple[_Key, dict[str, Any]]]:
-    """(key, what it is but for what is in it) of chains, sets and maps."""
-    for item in items:
-        for kind, body in item.items():
-            if kind in _ORDER:
-                shape = {name: value for name, value in body.items() if name != "elem"}
-                if isinstance(shape.get("flags"), str):  # as newer nft tells of one
-                    shape["flags"] = [shape["flags"]]
-                yield _key(kind, body), shape
+def _objects(items: Iterable[Json]) -> Iterator[tuple[_Key, Json]]:
+    """Chains, sets and maps."""
+    return ((_key(kind, body), body) for item in items for kind, body in item.items() if kind in _ORDER)
+
+
+def _shape(body: Json) -> list[Any]:
+    return [body.get(name) for name in _SHAPE]
 
 
 def _key(kind: str, body: Json) -> _Key:
