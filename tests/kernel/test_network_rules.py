@@ -17,7 +17,7 @@ from ansible_collections.vessel.host.plugins.module_utils._network.model import 
 from ansible_collections.vessel.host.plugins.module_utils._network.nftables import Target
 
 pytestmark = pytest.mark.root
-TABLE = "rules"
+TABLE = "vessels"
 NETWORKS = [
     Network("one", "br-one", subnet="10.61.0.0/24", gateway="10.61.0.1", subnet6="fd00:61::/64", gateway6="fd00:61::1"),
     Network("two", "br-two", subnet="10.62.0.0/24", gateway="10.62.0.1", internal=True),
@@ -69,16 +69,16 @@ def test_what_is_read_is_what_was_asked_for(alone):
 @pytest.mark.parametrize(
     ("command", "named"),
     [
-        ("flush table inet rules", "rules of forward"),
-        ("delete table inet rules", "table"),
-        ("flush chain inet rules postrouting", "rules of postrouting"),
-        ("add rule inet rules forward counter accept", "rules of forward"),
-        ("insert rule inet rules forward ip saddr 10.0.0.1 drop", "rules of forward"),
-        ("add chain inet rules foreign", "chain foreign"),
-        ("delete element inet rules ip_any_port { tcp . 8080 }", "port 8080/tcp"),
-        ("add element inet rules ip_any_address { tcp . 9999 : 10.9.9.9 }", "port 9999/tcp"),
-        ("delete element inet rules ip6_one_address { 2001:db8::1 . sctp . 443 }", "port 443/sctp on 2001:db8::1"),
-        ("delete element inet rules bridges { br-two }", "set bridges"),
+        ("flush table inet vessels", "rules of forward"),
+        ("delete table inet vessels", "table"),
+        ("flush chain inet vessels postrouting", "rules of postrouting"),
+        ("add rule inet vessels forward counter accept", "rules of forward"),
+        ("insert rule inet vessels forward ip saddr 10.0.0.1 drop", "rules of forward"),
+        ("add chain inet vessels foreign", "chain foreign"),
+        ("delete element inet vessels ip_any_port { tcp . 8080 }", "port 8080/tcp"),
+        ("add element inet vessels ip_any_address { tcp . 9999 : 10.9.9.9 }", "port 9999/tcp"),
+        ("delete element inet vessels ip6_one_address { 2001:db8::1 . sctp . 443 }", "port 443/sctp on 2001:db8::1"),
+        ("delete element inet vessels bridges { br-two }", "set bridges"),
     ],
 )
 def test_what_others_change_is_seen_and_replaced(alone, command, named):
@@ -107,13 +107,13 @@ def test_what_stays_is_not_made_anew(alone):
 @pytest.mark.parametrize(
     ("commands", "other"),
     [
-        ("flush chain inet rules input; delete chain inet rules input;"
-         " add chain inet rules input { type filter hook input priority 5; policy drop; }", "input"),
-        ("flush table inet rules; delete map inet rules ip_any_port;"
-         " add map inet rules ip_any_port { type inet_proto : inet_service; }", "ip_any_port"),
-        ("add chain inet rules foreign; add map inet rules jumps { type ifname : verdict; };"
-         " add element inet rules jumps { lo : jump foreign }; add rule inet rules input iifname vmap @jumps", ""),
-        ("add counter inet rules foreign", TABLE),
+        ("flush chain inet vessels input; delete chain inet vessels input;"
+         " add chain inet vessels input { type filter hook input priority 5; policy drop; }", "input"),
+        ("flush table inet vessels; delete map inet vessels ip_any_port;"
+         " add map inet vessels ip_any_port { type inet_proto : inet_service; }", "ip_any_port"),
+        ("add chain inet vessels foreign; add map inet vessels jumps { type ifname : verdict; };"
+         " add element inet vessels jumps { lo : jump foreign }; add rule inet vessels input iifname vmap @jumps", ""),
+        ("add counter inet vessels foreign", TABLE),
     ],
     ids=["chain", "map", "foreign", "foreign kind"],
 )  # fmt: skip
@@ -139,7 +139,7 @@ def test_a_changed_declaration_is_named_by_what_it_changes(alone):
 
 
 def test_rules_are_told_in_nft_s_words(alone):
-    nft("add", "rule", "inet", "rules", "forward", "ip", "saddr", "10.0.0.1", "tcp", "dport", "81", "counter", "drop")
+    nft("add", "rule", "inet", "vessels", "forward", "ip", "saddr", "10.0.0.1", "tcp", "dport", "81", "counter", "drop")
     (found,) = nft_compare.differences(nftables.render(TABLE, NETWORKS, TARGETS), nftables.read(TABLE))
     assert found.what == "rules of forward"
     assert found.after == []
@@ -177,7 +177,7 @@ def test_foreign_tables_are_not_touched(alone):
     assert nftables.read(TABLE) == []
     listed = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
     assert "policy drop" in listed
-    assert "table inet rules" not in listed
+    assert "table inet vessels" not in listed
 
 
 def test_all_or_nothing_and_the_error_is_nfts_own(alone):

@@ -19,7 +19,7 @@ from .nftables import Target
 
 _FAMILIES = {"ip": "0.0.0.0", "ip6": "::"}
 # nft takes the names of protocols anywhere, and tells them only where there is an /etc/protocols.
-_PROTOCOLS: dict[Any, str] = {6: "tcp", 17: "udp"}
+_PROTOCOLS: dict[Any, str] = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
 def added(commands: list[Json]) -> list[Json]:

@@ -72,10 +72,10 @@ def test_rules_as_asked_for_are_no_difference():
 
 def test_a_protocol_by_its_number_is_none_either():
     """As nft tells it on a host without /etc/protocols."""
-    ports = [Port("0.0.0.0", 80, 80), Port("127.0.0.1", 53, 53, "udp")]
+    ports = [Port("0.0.0.0", 80, 80), Port("127.0.0.1", 53, 53, "udp"), Port("0.0.0.0", 36412, 36412, "sctp")]
     targets = [Target(port, "10.89.0.2") for port in ports]
     commands = nftables.render("t", [NETWORK], targets)
-    text = json.dumps(as_read(commands)).replace('"tcp"', "6").replace('"udp"', "17")
+    text = json.dumps(as_read(commands)).replace('"tcp"', "6").replace('"udp"', "17").replace('"sctp"', "132")
     assert "17" in text
     assert nft_compare.differences(commands, json.loads(text)) == []
     assert sorted(nft_compare.targets(json.loads(text)), key=str) == sorted(targets, key=str)
