@@ -32,7 +32,7 @@ def replacement(wanted: list[Json], present: list[Json]) -> list[Json]:
     if any(kind not in (*_ORDER, "rule", "table") for item in present for kind in item):
         return anew(wanted, present)
     stays = {key for key in declared.keys() & there.keys() if _shape(declared[key]) == _shape(there[key])}
-    kept = _tables(command.get("add", {}) for command in wanted)
+    kept = _tables(command["add"] for command in wanted)
     commands: list[Json] = [{"delete": {"table": head}} for head in _tables(present) if head not in kept]
     for head in kept:
         commands += [{"add": {"table": head}}, {"flush": {"table": head}}]
@@ -49,7 +49,7 @@ def replacement(wanted: list[Json], present: list[Json]) -> list[Json]:
 def anew(wanted: list[Json], present: list[Json]) -> list[Json]:
     """The same by tables alone, whatever is in them."""
     commands: list[Json] = []
-    for head in _tables([*present, *(command.get("add", {}) for command in wanted)]):
+    for head in _tables([*present, *(command["add"] for command in wanted)]):
         commands += [{"add": {"table": head}}, {"delete": {"table": head}}]
     return [*commands, *wanted]
 
@@ -87,5 +87,4 @@ def _rest(wanted: list[Json], stays: set[_Key]) -> Iterator[Json]:
         if kind not in _ORDER or _key(kind, body) not in stays:
             yield command
         elif body.get("elem"):
-            head = {name: body[name] for name in ("family", "table", "name")}
-            yield {"add": {"element": {**head, "elem": body["elem"]}}}
+            yield {"add": {"element": {**_named(_key(kind, body))[kind], "elem": body["elem"]}}}
