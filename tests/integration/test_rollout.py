@@ -110,7 +110,7 @@ def test_rollouts(fleet: Fleet) -> None:
 
     # What lives and is never well is waited for no longer than that, and told as what it is.
     never = {"healthcheck": {"test": ["CMD", "false"], "interval": "300ms", "retries": 2}}
-    said = fleet.run("4", web(**never), fails=True, rollout_wait=4)
+    said = fleet.run("n", web(**never), fails=True, rollout_wait=4)
     assert "web is unhealthy, 4 seconds after it was changed" in said
     assert "Unknown error" not in said
     assert fleet.versions() == "4144"
