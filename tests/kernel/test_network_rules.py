@@ -111,11 +111,17 @@ def test_what_stays_is_not_made_anew(alone):
          " add chain inet vessels input { type filter hook input priority 5; policy drop; }", "input"),
         ("flush table inet vessels; delete map inet vessels ip_any_port;"
          " add map inet vessels ip_any_port { type inet_proto : inet_service; }", "ip_any_port"),
+        ("flush table inet vessels; delete set inet vessels bridges;"
+         " add set inet vessels bridges { type ifname; timeout 1s; }", "bridges"),
+        ("flush table inet vessels; delete set inet vessels bridges;"
+         " add set inet vessels bridges { type ifname; flags interval; auto-merge; }", "bridges"),
+        ("flush table inet vessels; delete set inet vessels bridges;"
+         " add set inet vessels bridges { type ifname; size 3; limit rate 1/second; }", "bridges"),
         ("add chain inet vessels foreign; add map inet vessels jumps { type ifname : verdict; };"
          " add element inet vessels jumps { lo : jump foreign }; add rule inet vessels input iifname vmap @jumps", ""),
         ("add counter inet vessels foreign", TABLE),
     ],
-    ids=["chain", "map", "foreign", "foreign kind"],
+    ids=["chain", "map", "forgets", "intervals", "limited", "foreign", "foreign kind"],
 )  # fmt: skip
 def test_what_is_something_else_is_made_anew(alone, commands, other):
     before = handles()

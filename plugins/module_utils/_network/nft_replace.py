@@ -18,8 +18,10 @@ from .nft_words import Json
 
 # Rules go first, and then what nothing names any more: maps name chains.
 _ORDER = ("map", "chain", "set")
-# What can't be changed in them. The rest of a set is told by every nft in words of its own.
-_SHAPE = ("type", "map", "hook", "prio", "policy")
+# What can't be changed in them; what nft tells beyond is in every version's own words.
+_SHAPE = ("type", "map", "hook", "prio", "policy", "size", "timeout", "gc-interval", "auto-merge", "stmt")
+# Of what nft tells as flags; "dynamic" is told by some of a set that rules add to.
+_FLAGS = {"interval", "timeout", "constant"}
 _Key = tuple[str, str, str, str]  # kind, family, table, name
 
 
@@ -66,7 +68,8 @@ def _objects(items: Iterable[Json]) -> Iterator[tuple[_Key, Json]]:
 
 
 def _shape(body: Json) -> list[Any]:
-    return [body.get(name) for name in _SHAPE]
+    flags = body.get("flags") or []  # newer nft tells a single one without a list
+    return [*(body.get(name) for name in _SHAPE), _FLAGS & {*([flags] if isinstance(flags, str) else flags)}]
 
 
 def _key(kind: str, body: Json) -> _Key:
