@@ -79,8 +79,17 @@ def test_what_is_read_is_what_was_asked_for(alone):
         ("add element inet vessels ip_any_address { tcp . 9999 : 10.9.9.9 }", "port 9999/tcp"),
         ("delete element inet vessels ip6_one_address { 2001:db8::1 . sctp . 443 }", "port 443/sctp on 2001:db8::1"),
         ("delete element inet vessels bridges { br-two }", "set bridges"),
+        ("flush table inet vessels; delete map inet vessels ip_any_port; add map inet vessels ip_any_port"
+         " { type inet_proto . inet_service : inet_service; flags interval; elements = { tcp . 1-9 : 1 }; }",
+         "map ip_any_port"),
+        ("flush table inet vessels; delete map inet vessels ip_any_port; add map inet vessels ip_any_port"
+         " { type inet_proto . inet_service : ipv4_addr . inet_service; elements = { tcp . 1 : 1.2.3.4 . 1 }; }",
+         "map ip_any_port"),
+        ("flush table inet vessels; delete map inet vessels ip_any_port; add map inet vessels ip_any_port"
+         " { type ipv4_addr . ipv4_addr : ipv4_addr; elements = { 1.2.3.4 . 1.2.3.4 : 1.2.3.4 }; }",
+         "map ip_any_port"),
     ],
-)
+)  # fmt: skip
 def test_what_others_change_is_seen_and_replaced(alone, command, named):
     nft(*command.split())
     assert named in names()

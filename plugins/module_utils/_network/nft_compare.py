@@ -41,6 +41,8 @@ def _ports(objects: list[Json]) -> dict[Port, tuple[str, int]]:
     found: dict[Port, tuple[str, int]] = {}
     for name, key, value in _elements(objects):
         family, kind, part = name.split("_")
+        if not all(str(number).isdigit() for number in (key[-1], value if part == "port" else 0)):
+            continue  # of another map that somebody put in this one's place
         host_ip = key[0] if kind == "one" else _FAMILIES[family]
         port = Port(str(host_ip), int(key[-1]), 0, _PROTOCOLS.get(key[-2], str(key[-2])))
         address, inside = found.get(port, ("", 0))
@@ -49,14 +51,16 @@ def _ports(objects: list[Json]) -> dict[Port, tuple[str, int]]:
 
 
 def _elements(objects: list[Json]) -> Iterator[tuple[str, list[Any], Any]]:
-    """(map, key, value) of the maps that are ours."""
+    """(map, key, value) of the maps that are ours, but for what leads from or to more than one: that is not."""
     for item in objects:
         body = item.get("map")
         if not body or not _is_ports(body["name"]):
             continue
         for element in body.get("elem") or []:
             if isinstance(element, list) and isinstance(element[0], dict) and "concat" in element[0]:
-                yield body["name"], element[0]["concat"], element[1]
+                key, value = element[0]["concat"], element[1]
+                if all(isinstance(part, (str, int)) for part in (*key, value)):
+                    yield body["name"], key, value
 
 
 def _is_ports(name: str) -> bool:
