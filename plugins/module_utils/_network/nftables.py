@@ -20,6 +20,7 @@ from .model import Network, Port
 from .nft_words import ACCEPT, DROP, Json, Table, address, match, meta, prefix, raw
 
 FAMILY = "inet"
+UNREADABLE = "unreadable table"
 _COMMENT = 120
 
 
@@ -221,7 +222,11 @@ def read(table: str, family: str = FAMILY) -> list[Json]:
     text = _nft(["-j", "list", "table", family, table], "", missing=True)
     if not text:
         return []
-    objects = [item for item in json.loads(text)["nftables"] if "metainfo" not in item]
+    try:
+        objects = [item for item in json.loads(text)["nftables"] if "metainfo" not in item]
+    except ValueError:  # nft 1.0.6 tells what happens to be in memory as a table's flags, such as "dormant"
+        head = {"family": family, "name": table}
+        return [{"table": head}, {UNREADABLE: {**head, "table": table}}]
     for item in objects:
         for body in item.values():
             body.pop("handle", None)
@@ -233,14 +238,15 @@ def read(table: str, family: str = FAMILY) -> list[Json]:
 
 
 def tables() -> list[str]:
-    """Names of all tables of the family, whoever made them."""
-    listed = json.loads(_nft(["-j", "list", "tables", FAMILY], ""))["nftables"]
-    return [item["table"]["name"] for item in listed if "table" in item]
+    """Names of all tables of the family, whoever made them. As text, for the reason in ``read``."""
+    return [line.split()[2] for line in _nft(["list", "tables", FAMILY], "").splitlines()]
 
 
 def _nft(arguments: list[str], text: str, *, missing: bool = False) -> str:
     try:
-        done = subprocess.run(["nft", *arguments], input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["nft", *arguments], input=text, capture_output=True, text=True, errors="replace", check=False
+        )
     except FileNotFoundError:
         raise DependencyError("the program nft is missing", hint="install nftables") from None
     if done.returncode == 0:
