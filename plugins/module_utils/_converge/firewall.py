@@ -211,11 +211,11 @@ def sync(paths: Paths) -> bool:
         if not _stale(wanted, present, last):
             return False
         if wanted:
+            if policy.is_in(wanted) and not last.get("policy"):
+                _note(paths, {**last, "policy": True})  # first, so that who is killed here leaves nothing unknown
             _replace(wanted, present)
             shown = nftables.digest(_present(paths, wanted, {}, needed=True))
-            body = {"asked": nftables.digest(wanted), "shown": shown, "policy": policy.is_in(wanted)}
-            os.makedirs(paths.run, 0o700, exist_ok=True)
-            write_atomic(_file(paths), json.dumps(body).encode(), mode=0o600, durable=False)
+            _note(paths, {"asked": nftables.digest(wanted), "shown": shown, "policy": policy.is_in(wanted)})
         else:
             nftables.delete(paths.nft_table)
             if last.get("policy"):
@@ -271,6 +271,11 @@ _NAMED = 4
 
 def _file(paths: Paths) -> str:
     return f"{paths.run}/firewall.json"
+
+
+def _note(paths: Paths, body: dict[str, Any]) -> None:
+    os.makedirs(paths.run, 0o700, exist_ok=True)
+    write_atomic(_file(paths), json.dumps(body).encode(), mode=0o600, durable=False)
 
 
 def _last(paths: Paths) -> dict[str, Any]:
