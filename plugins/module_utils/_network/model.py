@@ -151,9 +151,13 @@ def parse_port(text: str, option: str) -> list[Port]:
 
 def _host_ip(text: str, whole: str, option: str) -> str:
     try:
-        return str(ipaddress.ip_address(text.strip("[]")))
+        address = ipaddress.ip_address(text.strip("[]"))
     except ValueError:
         raise OptionError(option, whole, f"has the address {text}, which is none") from None
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped:  # no packet is ever sent there, and so nobody would reach the port
+        raise OptionError(option, whole, f"has an IPv4 address in the words of IPv6; use {mapped}")
+    return str(address)
 
 
 def _range(text: str, whole: str, option: str) -> list[int]:

@@ -33,6 +33,9 @@ def parse_underlay(value: Any, option: str) -> str:
         raise OptionError(option, text, "is not an IP address; give the host's own, not its name") from None
     if address.is_multicast or address.is_loopback or address.is_unspecified or address.is_link_local:
         raise OptionError(option, text, "is no address that other hosts can send to")
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped:  # the kernel tells it in other digits, too, and each run would mend it
+        raise OptionError(option, text, f"is an IPv4 address in the words of IPv6; use {mapped}")
     return str(address)
 
 

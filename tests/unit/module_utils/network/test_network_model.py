@@ -48,6 +48,7 @@ def test_port_has_one_canonical_form(text, canonical):
         ("1.2.3.999:80:80", "has the address 1.2.3.999, which is none"),
         ("[::g]:80:80", "is not a port"),
         ("[::1]:80:80", "can't be published on ::1; use 127.0.0.1"),
+        ("[::ffff:127.0.0.1]:80:80", "has an IPv4 address in the words of IPv6; use 127.0.0.1"),
     ],
 )
 def test_port_that_is_none_is_refused_by_option_and_value(text, problem):

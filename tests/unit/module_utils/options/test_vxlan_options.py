@@ -94,6 +94,7 @@ def test_another_drivers_network_has_nothing_of_it():
 WRONG = [
     ({"vni": None}, "vni: is missing; a network of the driver vxlan needs it"),
     ({"subnet": None}, "subnet: is missing"),
+    ({"local": "::ffff:192.0.2.1"}, "local: '::ffff:192.0.2.1' is an IPv4 address in the words of IPv6; use 192.0.2.1"),
     ({"peers": ["192.0.2.77"]}, "local: is missing: none of the addresses of peers is this host's"),
     ({"peers": ["192.0.2.1", "192.0.2.2"]}, "ip_range: is missing: which part of"),
     ({"peers": {"h1": "192.0.2.1", "h9": "2001:db8::9"}}, "peers.h9.address: '2001:db8::9' is not of the same kind"),
