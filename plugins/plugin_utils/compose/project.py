@@ -57,7 +57,6 @@ class Project:
         self.name = given.name or known.get("COMPOSE_PROJECT_NAME") or self._own_name(files, known)
         self.variables = Variables({**known.values, "COMPOSE_PROJECT_NAME": self.name}, known.missing)
         self.model = Loader(self.files, self.directory, self.variables).load(files)
-        raise_all(self._refused({name: self.model[name] for name in _REFUSED if name in self.model}, TOP))
         self.services = self._enabled(self._profiles(given))
 
     def _own_name(self, files: list[Any], known: Variables) -> str:
@@ -97,7 +96,10 @@ class Project:
             profiles = set(body.get("profiles") or ())
             if not profiles or "*" in active or profiles & active:
                 result[name] = body
-        raise_all([error for name, body in result.items() for error in self._refused(body, SERVICE, "services", name)])
+        refused = self._refused({name: self.model[name] for name in _REFUSED if name in self.model}, TOP)
+        for name, body in result.items():
+            refused += self._refused(body, SERVICE, "services", name)
+        raise_all(refused)
         for name, body in result.items():
             self._check(name, body, every, result)
         return result

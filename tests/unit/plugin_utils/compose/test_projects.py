@@ -161,9 +161,10 @@ def test_what_is_refused_is_so_where_it_is_enabled(directory: Directory) -> None
 
 
 def test_all_that_is_refused_is_told_at_once(directory: Directory) -> None:
-    content = "services: {one: {image: bb, tty: true, build: {context: ., sbom: true}}, two: {image: bb, tty: true}}"
+    one = "one: {image: bb, tty: true, build: {context: ., sbom: true}}"
+    content = f"{{models: {{a: {{model: x}}}}, services: {{{one}, two: {{image: bb, tty: true}}}}}}"
     told = [line.split(": ")[1] for line in directory.refused(content).splitlines()]
-    assert told == ["services.one.tty", "services.one.build.sbom", "services.two.tty"]
+    assert told == ["models", "services.one.tty", "services.one.build.sbom", "services.two.tty"]
 
 
 def test_conditions_of_replicas(directory: Directory) -> None:
