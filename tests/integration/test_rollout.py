@@ -82,6 +82,19 @@ def sick_on(host: str, command: str = "exit 3") -> dict[str, Any]:
     return web(wanted)
 
 
+BLIND = {
+    "group/vessel.host.all": {"root": "{{ place }}/vessel"},
+    "vessel.host.container_info": {"root": "{{ place }}/vessel", "nonsense": True},
+}
+
+
+def test_where_nobody_can_look_it_is_told_why(fleet: Fleet) -> None:
+    said = fleet.run("0", web(), fails=True, rollout_wait=2, words={"module_defaults": BLIND})
+    assert "nobody can look: Unsupported parameters for (vessel.host.container_info) module: nonsense" in said
+    assert "has no attribute" not in said
+    assert fleet.versions() == "----"
+
+
 @pytest.mark.timeout(1200)
 def test_rollouts(fleet: Fleet) -> None:
     said = fleet.run("1", web())
