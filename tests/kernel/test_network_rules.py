@@ -16,6 +16,8 @@ from ansible_collections.vessel.host.plugins.module_utils._network import nft_co
 from ansible_collections.vessel.host.plugins.module_utils._network.model import Network, Port
 from ansible_collections.vessel.host.plugins.module_utils._network.nftables import Target
 
+from .network_world import eventually
+
 pytestmark = pytest.mark.root
 TABLE = "vessels"
 NETWORKS = [
@@ -151,6 +153,19 @@ def test_a_table_that_sleeps_is_woken(alone):
     assert names() == []
     listed = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
     assert "dormant" not in listed
+
+
+def test_a_table_that_a_process_owns_is_told_as_such(alone):
+    nft("delete", "table", "inet", TABLE)
+    with subprocess.Popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as owner:
+        owner.stdin.write(f"add table inet {TABLE} {{ flags owner; }}\n")
+        owner.stdin.flush()
+        assert eventually(lambda: TABLE in nftables.tables())
+        with pytest.raises(VesselError, match=r"Operation not permitted \(a table with the flag owner"):
+            put()
+        owner.stdin.close()
+    put()
+    assert names() == []
 
 
 def test_a_changed_declaration_is_named_by_what_it_changes(alone):

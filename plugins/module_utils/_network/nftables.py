@@ -22,6 +22,7 @@ from .nft_words import ACCEPT, DROP, Json, Table, address, match, meta, prefix, 
 FAMILY = "inet"
 UNREADABLE = "unreadable table"
 _COMMENT = 120
+_OWNED = "a table with the flag owner, as nft list ruleset tells, is its process's alone until that ends"
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,8 @@ def _nft(arguments: list[str], text: str, *, missing: bool = False) -> str:
         return done.stdout
     if missing and "No such file or directory" in done.stderr:
         return ""
-    raise VesselError(f"nft {' '.join(arguments)}: {_shortened(done.stderr) or done.returncode}")
+    hint = _OWNED if "Could not process rule: Operation not permitted" in done.stderr else ""
+    raise VesselError(f"nft {' '.join(arguments)}: {_shortened(done.stderr) or done.returncode}", hint=hint)
 
 
 def _shortened(text: str) -> str:
