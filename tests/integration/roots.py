@@ -38,6 +38,7 @@ class Roots:
         (directory / "inventory").write_text("\n".join([*lines, *settings]) + "\n")
         for host in hosts:
             (directory / host).mkdir()
+            self.places[host].task("engine")  # else each task sends it to those that have no container
             self.places[host].task("image", **IMAGE)
 
     def play(
