@@ -90,8 +90,8 @@ def test_it_starts_in_order_and_answers(host):
 
 
 def test_values_are_data(host):
-    assert host.ssh("podman exec web printenv NASTY") == f"{declared.NASTY}\n"
-    assert host.ssh("podman exec web printenv LINES") == f"{declared.TWO_LINES}\n"
+    for name, value in (("NASTY", declared.NASTY), ("LINES", declared.TWO_LINES)):
+        assert host.ssh(f"podman exec web sh -c 'printf %s. \"${name}\"'") == f"{value}."
     assert inspect(host, "web")["Config"]["Labels"]["nasty"] == declared.NASTY
 
 
