@@ -41,7 +41,8 @@ def _ports(objects: list[Json]) -> dict[Port, tuple[str, int]]:
     found: dict[Port, tuple[str, int]] = {}
     for name, key, value in _elements(objects):
         family, kind, part = name.split("_")
-        if not all(str(number).isdigit() for number in (key[-1], value if part == "port" else 0)):
+        numbers = [key[-1], value] if part == "port" else [key[-1]]
+        if not all(str(number).isdigit() for number in numbers):
             continue  # of another map that somebody put in this one's place
         host_ip = key[0] if kind == "one" else _FAMILIES[family]
         port = Port(str(host_ip), int(key[-1]), 0, _PROTOCOLS.get(key[-2], str(key[-2])))

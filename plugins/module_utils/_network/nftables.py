@@ -20,7 +20,6 @@ from .model import Network, Port
 from .nft_words import ACCEPT, DROP, Json, Table, address, match, meta, prefix, raw
 
 FAMILY = "inet"
-UNREADABLE = "unreadable table"
 _COMMENT = 120
 _OWNED = "a table with the flag owner, as nft list ruleset tells, is its process's alone until that ends"
 
@@ -227,7 +226,7 @@ def read(table: str, family: str = FAMILY) -> list[Json]:
         objects = [item for item in json.loads(text)["nftables"] if "metainfo" not in item]
     except ValueError:  # nft 1.0.6 tells what happens to be in memory as a table's flags, such as "dormant"
         head = {"family": family, "name": table}
-        return [{"table": head}, {UNREADABLE: {**head, "table": table}}]
+        return [{"table": head}, {"unreadable table": {**head, "table": table}}]
     for item in objects:
         for body in item.values():
             body.pop("handle", None)
